@@ -1,0 +1,1 @@
+"""Ground floor: ids, quantities, errors, paths. Imports nothing else of labkit."""

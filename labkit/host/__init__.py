@@ -1,0 +1,1 @@
+"""One Linux host: isolation, images, engine. This floor acts on the kernel."""
