@@ -187,7 +187,7 @@ class HostNamespaces:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """One container, complete. `namespaces` names each kind as new, host, or a descriptor to join."""
+    """One container, complete. `namespaces`: for each kind new, host, or a descriptor to join."""
 
     id: str
     process: ProcessSpec
