@@ -1,0 +1,7 @@
+/* The programs inside labkit-shim; argv[0] is the applet's own name. */
+#pragma once
+
+int lk_anchor_main(int argc, char **argv);
+int lk_box_main(int argc, char **argv);
+int lk_shim_main(int argc, char **argv);
+int lk_init_main(int argc, char **argv);

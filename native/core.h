@@ -1,0 +1,34 @@
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+/*
+ * What the daemon calls: the few things that must not be done from Python.
+ *
+ * Every function returns a negative errno on failure and zero or more on success. Nothing here
+ * keeps state between calls. (cffi reads this file: no preprocessor lines but those that start
+ * in the first column, no inline functions.)
+ */
+
+/* The number of a system call on this machine, or -1 when the kernel headers do not know it. */
+int64_t lk_syscall_number(const char *name);
+
+/* The name of a system call, or NULL. */
+const char *lk_syscall_name(int64_t number);
+
+/* The AUDIT_ARCH_ value seccomp filters must compare with on this machine. */
+uint32_t lk_audit_arch(void);
+
+/*
+ * Starts the program open at descriptor `program` in a session of its own, without copying the
+ * caller's page tables (CLONE_VM|CLONE_VFORK), so that it costs the same in a large process.
+ * fds[i] becomes descriptor 3+i of the child; 0, 1 and 2 are /dev/null; everything else is
+ * closed. *pid receives the process id.
+ */
+int lk_spawn(int program, char *const argv[], char *const envp[], const int *fds, size_t fd_count,
+             int *pid);
+
+/*
+ * An anonymous, sealed copy of the file at `path`: nobody, whatever their privilege, can write to
+ * what is executed from it. Returns a descriptor.
+ */
+int lk_sealed_copy(const char *path);
