@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labkit.notebook.course.answers import store as answer
     from labkit.notebook.course.box import Box as Box
+    from labkit.notebook.course.predictions import outcome as outcome
+    from labkit.notebook.course.predictions import predict as predict
 
-__all__ = ["Box", "__version__", "load_ipython_extension"]
+__all__ = ["Box", "__version__", "answer", "load_ipython_extension", "outcome", "predict"]
 
 __version__ = "0.1.0"
 
@@ -22,9 +25,18 @@ def load_ipython_extension(ipython: Any) -> None:
     load(ipython)
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Box":
-        from labkit.notebook.course.box import Box
+_DOORS = {
+    "Box": ("labkit.notebook.course.box", "Box"),
+    "answer": ("labkit.notebook.course.answers", "store"),
+    "outcome": ("labkit.notebook.course.predictions", "outcome"),
+    "predict": ("labkit.notebook.course.predictions", "predict"),
+}
 
-        return Box
-    raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in _DOORS:
+        raise AttributeError(f"module 'labkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _DOORS[name]
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""The course: hand-built containers, predictions, stored answers, hints."""
