@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labkit.notebook.course.answers import store as answer
     from labkit.notebook.course.box import Box as Box
     from labkit.notebook.course.predictions import outcome as outcome
     from labkit.notebook.course.predictions import predict as predict
+    from labkit.notebook.grading.answers import record as answer
 
 __all__ = ["Box", "__version__", "answer", "load_ipython_extension", "outcome", "predict"]
 
@@ -27,7 +27,7 @@ def load_ipython_extension(ipython: Any) -> None:
 
 _DOORS = {
     "Box": ("labkit.notebook.course.box", "Box"),
-    "answer": ("labkit.notebook.course.answers", "store"),
+    "answer": ("labkit.notebook.grading.answers", "record"),
     "outcome": ("labkit.notebook.course.predictions", "outcome"),
     "predict": ("labkit.notebook.course.predictions", "predict"),
 }

@@ -1,1 +1,1 @@
-"""The course: hand-built containers, predictions, stored answers, hints."""
+"""The course: hand-built containers, predictions, the index of chapters."""

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.notebook.course import answers
+from labkit.notebook.grading.answers import answers_file, read_answers, record
 
 __all__ = ["Outcome", "Question", "outcome", "predict"]
 
@@ -44,11 +44,11 @@ class Question:
         return {kind: value for kind, value in data.items() if kind != "text/plain"}
 
     def _stored(self) -> str:
-        found = answers.load().get(_PREFIX + self.key)
+        found = read_answers(answers_file()).get(_PREFIX + self.key)
         return found if found in self.choices else ""
 
     def _keep(self, change: Any) -> None:
-        answers.store(_PREFIX + self.key, change["new"])
+        record(_PREFIX + self.key, change["new"])
 
     def text(self) -> str:
         """The question for a terminal, a screen reader or a run without a browser."""
@@ -94,5 +94,5 @@ def predict(key: str, question: str, *choices: str) -> Question:
 
 def outcome(key: str, happened: str) -> Outcome:
     """Show what happened beside what was predicted under `key`."""
-    found = answers.load().get(_PREFIX + key)
+    found = read_answers(answers_file()).get(_PREFIX + key)
     return Outcome(found if isinstance(found, str) and found else None, happened)
