@@ -130,8 +130,8 @@ class World:
     # -- containers and images ------------------------------------------------------------
     def containers(
         self,
-        all: bool = True,
-        **filters: str | Sequence[str],  # noqa: A002
+        all: bool = True,  # noqa: A002 - Docker's own word
+        **filters: str | Sequence[str],
     ) -> list[Container]:
         """Every container (only running ones with all=False); filters as in `docker ps -f`:
         `label="labkit.chapter=02"`, `status="exited"`, `ancestor="busybox"`, `name="web"`."""
