@@ -1,0 +1,266 @@
+"""Makes, finds and clears one lab's control groups: labkit/<instance>/<id> in each hierarchy."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.base.errors import InvalidParameter, SystemFailure
+from labkit.host.isolation.cgroups import devices
+from labkit.host.isolation.cgroups.group import Cgroup, write_file
+from labkit.host.isolation.cgroups.layout import WANTED_V2, CgroupKind, Layout, find_layout
+from labkit.host.isolation.cgroups.limits import device_rules, unenforceable
+from labkit.host.isolation.spec import ResourceLimits
+
+if TYPE_CHECKING:
+    from labkit.host.isolation.probe import Probe
+
+__all__ = ["DAEMON_LEAF", "CgroupDriver", "usable_unified_base"]
+
+_TOP = "labkit"
+DAEMON_LEAF = "labkit.daemon"
+"""Where processes of a delegated v2 folder are moved: only leaves may hold processes."""
+
+
+def usable_unified_base(layout: Layout) -> Path | None:
+    """The v2 folder below which groups may be made: the tree's top, else where this process is."""
+    if layout.unified is None:
+        return None
+    own = layout.unified / layout.own_unified.lstrip("/")
+    if own.name == DAEMON_LEAF:
+        own = own.parent
+    for base in (layout.unified, own):
+        if all(
+            os.access(base / name, os.W_OK)
+            for name in ("cgroup.procs", "cgroup.subtree_control", ".")
+        ):
+            return base
+    return None
+
+
+class CgroupDriver:
+    """The groups of one lab (`instance`), on whatever this machine offers.
+
+    `root` (or LABKIT_CGROUP_ROOT) names a delegated tree: a v2 folder, or one folder per v1
+    controller. Without any usable hierarchy, groups exist in name only and every limit is a
+    warning.
+    """
+
+    def __init__(
+        self, instance: str, probe: Probe | None = None, *, root: Path | None = None
+    ) -> None:
+        del probe  # the layout is read afresh: delegation may have changed since the probe
+        if "/" in instance or instance in ("", ".", ".."):
+            raise InvalidParameter(f"invalid instance name {instance!r}")
+        self.instance = instance
+        self.layout = find_layout(root)
+        self._v1: dict[str, Path] = {}
+        self._unified: Path | None = None
+        self._v2_controllers: frozenset[str] = frozenset()
+        if self.layout.uses_unified:
+            base = usable_unified_base(self.layout)
+            if base is not None:
+                self._unified = base / _TOP / instance
+                self._v2_controllers = self._enable(base)
+        else:
+            for controller, mount in self.layout.v1.items():
+                if os.access(mount, os.W_OK) or os.access(mount / _TOP / instance, os.W_OK):
+                    self._v1[controller] = mount / _TOP / instance
+
+    @property
+    def kind(self) -> CgroupKind:
+        """What is used, which may be less than what is mounted: `none` when nothing is writable."""
+        if self._v1:
+            return self.layout.kind
+        return "v2" if self._unified is not None else "none"
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """Usable controllers by their v2 names."""
+        if self._v1:
+            return frozenset("io" if name == "blkio" else name for name in self._v1)
+        if self._unified is not None:
+            return self._v2_controllers | {"freezer"}
+        return frozenset()
+
+    @property
+    def bases(self) -> tuple[Path, ...]:
+        """The lab's own folders, below which every group is."""
+        found = list(dict.fromkeys(self._v1.values()))
+        return (*found, self._unified) if self._unified is not None else tuple(found)
+
+    def _enable(self, base: Path) -> frozenset[str]:
+        """Hand controllers down to our folder, one by one: a single refusal spoils a whole write.
+
+        A delegated folder's processes move to a leaf first; only the machine's real top (which
+        has no cgroup.type) may hold both processes and children with controllers.
+        """
+        with contextlib.suppress(OSError):
+            (base / _TOP / self.instance).mkdir(parents=True, exist_ok=True)
+        if (base / "cgroup.type").exists():
+            _move_processes(base, base / DAEMON_LEAF)
+        given: set[str] = set()
+        for folder in (base, base / _TOP, base / _TOP / self.instance):
+            given = set()
+            for controller in WANTED_V2:
+                try:
+                    write_file(folder / "cgroup.subtree_control", f"+{controller}")
+                except OSError:
+                    continue
+                given.add(controller)
+        return frozenset(given)
+
+    # Groups ------------------------------------------------------------------------------
+
+    def _group(self, name: str) -> Cgroup:
+        if "/" in name or name in ("", ".", ".."):
+            raise InvalidParameter(f"invalid cgroup name {name!r}")
+        unified = None if self._unified is None else self._unified / name
+        return Cgroup(name, {key: base / name for key, base in self._v1.items()}, unified)
+
+    def create(self, name: str, limits: ResourceLimits | None = None) -> Cgroup:
+        """A group with `limits` set; `warnings` tells which could not be.
+
+        Raises InvalidParameter for a value the kernel refuses, SystemFailure when the folders
+        cannot be made; nothing is left behind then.
+        """
+        group = self._group(name)
+        limits = limits or ResourceLimits()
+        try:
+            for folder in group.folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            if "cpuset" in group.v1:
+                _inherit_cpuset(group.v1["cpuset"], levels=3)
+            group.warnings = self.warnings_for(limits)
+            for sentence in (*group.update(limits), *self._restrict_devices(group, limits)):
+                if sentence not in group.warnings:
+                    group.warnings.append(sentence)
+        except OSError as error:
+            group.remove(timeout_s=0.2)
+            raise SystemFailure(
+                f"cannot create cgroup {name}: {error.filename}: {error.strerror}"
+            ) from error
+        except BaseException:
+            group.remove(timeout_s=0.2)
+            raise
+        return group
+
+    def open(self, name: str, *, leader: int | None = None) -> Cgroup:
+        """A group made earlier, for example by the daemon before this one."""
+        group = self._group(name)
+        group.leader = leader
+        return group
+
+    def _restrict_devices(self, group: Cgroup, limits: ResourceLimits) -> list[str]:
+        rules = device_rules(limits)
+        if rules is None or not group.folders:
+            return []
+        try:
+            if "devices" in group.v1:
+                write_file(group.v1["devices"] / "devices.deny", "a")
+                for rule in rules:
+                    devices.parse_device_rule(rule)
+                    write_file(group.v1["devices"] / "devices.allow", rule)
+                return []
+            if group.unified is not None:
+                with group.join() as handles:
+                    assert handles.directory is not None
+                    devices.attach_device_program(handles.directory, rules)
+                return []
+        except OSError as error:
+            # Inside a user namespace neither is allowed, nor needed: mknod(2) is refused there.
+            if error.errno in (errno.EPERM, errno.EACCES) and not _initial_user_namespace():
+                return []
+            return [f"Devices cannot be restricted on this machine: {error.strerror}."]
+        return ["Devices cannot be restricted: no device cgroup is mounted."]
+
+    def warnings_for(self, limits: ResourceLimits) -> list[str]:
+        """Docker's sentence for every limit that will not hold here."""
+        version = 1 if self._v1 else 2 if self._unified is not None else None
+        if self._v1:
+            memory = self._v1.get("memory", Path("/")).parent.parent
+            swap = (memory / "memory.memsw.limit_in_bytes").exists()
+            block = self._v1.get("blkio", Path("/")).parent.parent
+            # The files are not at every hierarchy's top: bfq keeps its weight there, cfq did not.
+            weight = (block / "blkio.bfq.weight").exists() or (block / "blkio.weight").exists()
+        else:
+            base = self._unified or Path("/nonexistent")
+            swap = "memory" in self._v2_controllers and (base / "memory.swap.max").exists()
+            weight = (base / "io.weight").exists() or (base / "io.bfq.weight").exists()
+        return unenforceable(limits, self.controllers, version=version, swap=swap, weight=weight)
+
+    # All of a lab's groups ---------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Names of the groups that exist in any hierarchy."""
+        found: set[str] = set()
+        for base in self.bases:
+            with contextlib.suppress(OSError), os.scandir(base) as entries:
+                found.update(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        return sorted(found)
+
+    def clean(self, keep: Collection[str] = (), *, timeout_s: float = 5.0) -> list[str]:
+        """Kill and remove this lab's groups except those in `keep`; returns the removed names."""
+        removed = [name for name in self.names() if name not in keep]
+        for name in removed:
+            self._group(name).remove(timeout_s=timeout_s)
+        return removed
+
+    def close(self) -> bool:
+        """Remove the lab's own folders if no group is left in them; True when they are gone."""
+        gone = True
+        for base in self.bases:
+            gone = _rmdir(base) and gone
+            _rmdir(base.parent)  # another lab may still use it
+        return gone
+
+
+def _rmdir(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _inherit_cpuset(folder: Path, *, levels: int) -> None:
+    """A new v1 cpuset is empty, and nothing may join it: fill it in from above."""
+    chain: Iterable[Path] = reversed([folder, *folder.parents][:levels])
+    for level in chain:
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            with contextlib.suppress(OSError):
+                if not (level / name).read_text().strip():
+                    write_file(level / name, (level.parent / name).read_text().strip())
+
+
+def _move_processes(source: Path, leaf: Path) -> None:
+    """Move every process of `source` into `leaf`, as long as new ones appear (but not for ever)."""
+    with contextlib.suppress(OSError):
+        leaf.mkdir(exist_ok=True)
+    for _ in range(20):
+        try:
+            pids = (source / "cgroup.procs").read_text().split()
+        except OSError:
+            return
+        if not pids:
+            return
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it has ended, or belongs to somebody else
+                write_file(leaf / "cgroup.procs", pid)
+        time.sleep(0.001)
+
+
+def _initial_user_namespace() -> bool:
+    """Whether this process is in the machine's own user namespace (its map is the identity)."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() == ["0", "0", "4294967295"]
+    except OSError:
+        return True
