@@ -54,13 +54,13 @@ test-browser: packages-test $(VENV)/.dev ## JupyterLab in headless Chromium; scr
 	$(PYTEST) tests/browser
 
 check: $(VENV)/.dev ## ruff, mypy strict
-	$(BIN)/ruff format --check labkit tests
-	$(BIN)/ruff check labkit tests
+	$(BIN)/ruff format --check labkit tests exercises
+	$(BIN)/ruff check labkit tests exercises
 	$(BIN)/mypy
 
 format: $(VENV)/.dev ## let ruff lay out the code
-	$(BIN)/ruff format labkit tests
-	$(BIN)/ruff check --fix labkit tests
+	$(BIN)/ruff format labkit tests exercises
+	$(BIN)/ruff check --fix labkit tests exercises
 
 bench: $(VENV)/.dev ## ratios against the peers that are installed; asserts nothing
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done

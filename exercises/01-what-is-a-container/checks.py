@@ -1,4 +1,4 @@
-"""What must hold when the exercise of chapter 01 is done: seen from outside, asked of the kernel."""
+"""What must hold when the exercise of chapter 01 is done: asked of the kernel, from outside."""
 
 from labkit.notebook.grading.checks import check, expect
 
