@@ -1,0 +1,77 @@
+"""How Go spells values: quoted strings, numbers in messages, booleans that people type."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["go_quote", "parse_bool", "parse_int", "parse_uint"]
+
+_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    '"': '\\"',
+    "\\": "\\\\",
+}
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_INTEGER = re.compile(
+    r"[+-]?(?:0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO]?(?:_?[0-7])+|0|[1-9](?:_?[0-9])*)\Z"
+)
+
+
+def go_quote(text: str) -> str:
+    """`%q` of Go: a double-quoted string literal."""
+    parts = ['"']
+    for character in text:
+        if character in _ESCAPES:
+            parts.append(_ESCAPES[character])
+        elif character.isprintable():
+            parts.append(character)
+        elif ord(character) < 0x80:
+            parts.append(f"\\x{ord(character):02x}")
+        elif ord(character) < 0x10000:
+            parts.append(f"\\u{ord(character):04x}")
+        else:
+            parts.append(f"\\U{ord(character):08x}")
+    parts.append('"')
+    return "".join(parts)
+
+
+def parse_bool(text: str) -> bool:
+    """strconv.ParseBool; raises ValueError with its message."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError(f"strconv.ParseBool: parsing {go_quote(text)}: invalid syntax")
+
+
+def _parse_integer(text: str, function: str, low: int, high: int) -> int:
+    if not _INTEGER.match(text) or (low == 0 and text[:1] in "+-"):
+        raise ValueError(f"strconv.{function}: parsing {go_quote(text)}: invalid syntax")
+    digits = text.replace("_", "")
+    sign = digits[:1] if digits[:1] in "+-" else ""
+    digits = digits[len(sign) :]
+    if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
+        value = int(digits, 8)  # Go reads a leading zero as octal
+    else:
+        value = int(digits, 0)
+    value = -value if sign == "-" else value
+    if not low <= value <= high:
+        raise ValueError(f"strconv.{function}: parsing {go_quote(text)}: value out of range")
+    return value
+
+
+def parse_int(text: str, bits: int = 64) -> int:
+    """strconv.ParseInt with base 0; raises ValueError with its message."""
+    return _parse_integer(text, "ParseInt", -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def parse_uint(text: str, bits: int = 64) -> int:
+    """strconv.ParseUint with base 0; raises ValueError with its message."""
+    return _parse_integer(text, "ParseUint", 0, (1 << bits) - 1)
