@@ -1,0 +1,1 @@
+"""Many hosts. This floor decides and never acts: no clock, no socket, no dice of its own."""
