@@ -244,6 +244,24 @@ class World:
             f"a box named {name}", found="no box of that name", look="%lab view namespaces"
         )
 
+    def cgroup(self, name: str) -> dict[str, Any]:
+        """The control group of a box or a container of that name.
+
+        Keys: memory_limit_bytes, pids_limit (0 or None is none), oom_kills; a container also
+        has nano_cpus.
+        """
+        for one in self.boxes():
+            if name in (one.get("name"), one.get("id")):
+                return dict(one.get("cgroup") or {})
+        made = self.container(name)
+        host = made.details["HostConfig"]
+        return {
+            "memory_limit_bytes": made.memory_bytes,
+            "pids_limit": int(host.get("PidsLimit") or 0),
+            "nano_cpus": int(host.get("NanoCpus") or 0),
+            "oom_kills": int(made.oom_killed),
+        }
+
     def namespaces(self) -> dict[str, Any]:
         """The namespaces view: the host's inodes and each process with its own."""
         return dict(self._lab().get("/v1/views/namespaces"))
