@@ -16,7 +16,6 @@ from labkit.host.isolation.capabilities import ALL_CAPABILITIES, DEFAULT_CAPABIL
 from labkit.host.isolation.seccomp import Verdict, compile_profile, load_profile, parse_profile
 from labkit.host.isolation.seccomp_bpf import AUDIT_ARCH, action_value
 
-
 KERNEL = (6, 1)
 ALLOW = action_value(Verdict("ALLOW"))
 REFUSE = action_value(Verdict("ERRNO", errno.EPERM))
