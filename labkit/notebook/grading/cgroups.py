@@ -63,9 +63,10 @@ class GroupSet:
         if self.version == "v2":
             self._enable(Path(group.path))
         for name, top in self.tops.items():
-            whole = top / group.path
-            for folder in (whole, whole / "lab", whole / "shell"):
-                folder.mkdir(parents=True, exist_ok=True)
+            folder = top
+            for part in (*Path(group.path).parts, "lab", "../shell"):
+                folder = Path(os.path.normpath(folder / part))
+                folder.mkdir(exist_ok=True)
                 if name == "cpuset":
                     _inherit_cpuset(folder)
         _limit(self, group, limits)

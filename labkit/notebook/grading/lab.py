@@ -276,12 +276,9 @@ def _environments(exercise: Exercise, *, shared: bool) -> tuple[dict[str, str], 
 
 
 def _files() -> list[list[str]]:
-    nobody = "nobody:x:65534:65534:nobody:/:/bin/false"
+    users = (f"root:x:0:0:root:{STUDENT_HOME}:/bin/sh", "nobody:x:65534:65534:nobody:/:/bin/false")
     return [
-        [
-            "/etc/passwd",
-            f"root:x:0:0:root:{STUDENT_HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-        ],
+        ["/etc/passwd", "".join(f"{line}\n" for line in users)],
         ["/etc/group", "root:x:0:\nnogroup:x:65534:\n"],
         ["/etc/hosts", "127.0.0.1\tlocalhost lab\n"],
         ["/etc/hostname", "lab\n"],

@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -52,8 +53,8 @@ class _Channel:
         self._owner = os.getpid()
 
     def send(self, message: dict[str, Any]) -> None:
-        if self._socket is None:
-            return
+        if self._socket is None or os.getpid() != self._owner:
+            return  # in a child that a cell forked, the descriptor may be another file by now
         try:
             data = json.dumps(message, default=repr).encode("utf-8", "replace") + b"\n"
         except (ValueError, RecursionError) as error:
@@ -179,6 +180,13 @@ class LabShell(InteractiveShell):
     display_pub_class = Type(_Publisher)
     displayhook_class = Type(_Hook)
     leaving = False
+    noticed: Callable[[str, str], None] | None = None
+
+    def system(self, cmd: str) -> None:
+        """`!cmd`. pexpect starts it in a child of its own, which no audit event shows."""
+        if self.noticed is not None:
+            self.noticed("command", cmd)
+        self.system_piped(cmd)
 
     def ask_exit(self) -> None:
         """`exit` and `quit` end the notebook, as they end a kernel."""
@@ -237,7 +245,9 @@ def serve(
         ]
     )
     if tripwires:
-        watch(lambda kind, detail: _channel.send({"t": "trip", "kind": kind, "detail": detail}))
+        shell.noticed = watch(
+            lambda kind, detail: _channel.send({"t": "trip", "kind": kind, "detail": detail})
+        )
     owner = os.getpid()
     with connection.makefile("rb") as requests:
         for line in requests:

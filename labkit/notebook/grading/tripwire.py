@@ -37,11 +37,13 @@ class _Watcher:
         self._report = report
         self._seen: set[tuple[str, str]] = set()
         self._busy = False
+        self._owner = os.getpid()
         self._ordinary = (*_ORDINARY, sys.prefix, sys.base_prefix, os.getcwd())
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """The audit hook (sys.addaudithook)."""
-        if self._busy or event not in _READERS:
+        # A forked child is silent: the channel's descriptor may be another file by then.
+        if self._busy or event not in _READERS or os.getpid() != self._owner:
             return
         self._busy = True
         try:
@@ -61,13 +63,16 @@ class _Watcher:
         return path.startswith(self._ordinary) and not path.endswith("shadow")
 
 
-def watch(report: Callable[[str, str], None]) -> None:
+def watch(report: Callable[[str, str], None]) -> Callable[[str, str], None]:
     """Call `report(kind, detail)` for what a graded notebook has no need of.
 
     Kinds: `path` (opened or listed outside its own folder and the system's), `glob`, `connect`,
     `kill`, `command` (every one: the reader of the report decides). Each distinct one once.
+    The answer takes further reports from whoever else sees something.
     """
-    sys.addaudithook(_Watcher(report).hook)
+    watcher = _Watcher(report)
+    sys.addaudithook(watcher.hook)
+    return watcher.tell
 
 
 def _path(watcher: _Watcher, arguments: tuple[Any, ...]) -> None:
