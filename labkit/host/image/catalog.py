@@ -1,0 +1,187 @@
+"""The catalog: images this machine can build by itself when no registry can be reached.
+
+Each is a stand-in and says so: in its labels (`org.labkit.stand-in`), in its history, and in one
+line when it is pulled. Sources stay outside the image store, so `docker system prune -a` loses
+nothing that a pull cannot bring back.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from labkit.host.image.digests import canonical_json
+from labkit.host.image.index import LayerBlob
+from labkit.host.image.layers import decompressor
+from labkit.host.image.model import format_time
+from labkit.host.image.reference import DEFAULT_DOMAIN, Reference
+from labkit.host.image.standins.common import StandIn
+from labkit.host.image.standins.machine import architecture
+from labkit.host.image.store import ImageStore
+from labkit.host.image.tarwrite import TarWriter
+
+__all__ = ["STAND_IN_LABEL", "Built", "Catalog", "CatalogEntry"]
+
+STAND_IN_LABEL = "org.labkit.stand-in"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_STANDINS = "labkit.host.image.standins"
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One image the catalog can build. `summary` is a line for lists of what there is."""
+
+    name: str
+    summary: str
+    module: str
+    function: str
+
+    def stand_in(self) -> StandIn:
+        """Collect the root file system. Raises Unsupported naming what the machine lacks."""
+        build: Callable[[], StandIn] = getattr(
+            import_module(f"{_STANDINS}.{self.module}"), self.function
+        )
+        return build()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What `Catalog.build` made."""
+
+    image_id: str
+    manifest_digest: str
+    layer_digest: str
+    layer_size: int
+    """Bytes as it would travel."""
+    summary: str
+
+
+_ENTRIES = (CatalogEntry("busybox", "busybox of this machine", "busybox", "build_busybox"),)
+
+
+class Catalog:
+    """Names of stand-ins and their builders."""
+
+    def __init__(self, entries: tuple[CatalogEntry, ...] = _ENTRIES) -> None:
+        self._entries: Mapping[str, CatalogEntry] = {entry.name: entry for entry in entries}
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def entries(self) -> list[CatalogEntry]:
+        return [self._entries[name] for name in self.names()]
+
+    def resolve(self, reference: Reference) -> CatalogEntry | None:
+        """The entry for an official image of that name; any tag will do, a digest never."""
+        if reference.domain != DEFAULT_DOMAIN or reference.digest:
+            return None
+        prefix, _, name = reference.path.rpartition("/")
+        return self._entries.get(name) if prefix == "library" else None
+
+    def build(
+        self,
+        entry: CatalogEntry,
+        store: ImageStore,
+        progress: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+    ) -> Built:
+        """Build an entry into the store; the same machine gives the same digests.
+
+        `progress` hears (`Downloading` or `Extracting`, bytes done, bytes in all or 0).
+        """
+        stand_in = entry.stand_in()
+        diff_id, layer_digest, size = _store_layer(store, stand_in, progress)
+        with store.lease(diff_id, layer_digest):
+            store.index.add_layer_blob(LayerBlob(diff_id, layer_digest, LAYER_TYPE, size))
+            config = _config(entry, stand_in, diff_id)
+            config_digest = store.blobs.put(config)
+            manifest = canonical_json(
+                {
+                    "schemaVersion": 2,
+                    "mediaType": MANIFEST_TYPE,
+                    "config": {
+                        "mediaType": CONFIG_TYPE,
+                        "digest": config_digest,
+                        "size": len(config),
+                    },
+                    "layers": [{"mediaType": LAYER_TYPE, "digest": layer_digest, "size": size}],
+                    "annotations": _labels(entry, stand_in),
+                }
+            )
+            manifest_digest = store.blobs.put(manifest)
+            image_id = store.add_image(
+                config,
+                blobs=[
+                    (manifest_digest, "manifest", MANIFEST_TYPE),
+                    (layer_digest, "layer", LAYER_TYPE),
+                ],
+                origin="stand-in",
+            )
+        return Built(image_id, manifest_digest, layer_digest, size, stand_in.summary)
+
+
+def _labels(entry: CatalogEntry, stand_in: StandIn) -> dict[str, str]:
+    return {
+        STAND_IN_LABEL: "true",
+        "org.labkit.stand-in.of": f"docker.io/library/{entry.name}",
+        "org.labkit.stand-in.from": ", ".join(str(source) for source in stand_in.sources),
+    }
+
+
+def _config(entry: CatalogEntry, stand_in: StandIn, diff_id: str) -> bytes:
+    created = format_time(stand_in.root.newest_ns // 1_000_000_000 * 1_000_000_000)
+    added = f"/bin/sh -c #(nop) ADD file:{diff_id[7:]} in / "
+    history: list[dict[str, Any]] = [
+        {"created": created, "created_by": added, "comment": f"stand-in: {stand_in.summary}"}
+    ]
+    history += [
+        {"created": created, "created_by": f"/bin/sh -c #(nop)  {step}", "empty_layer": True}
+        for step in stand_in.steps
+    ]
+    return canonical_json(
+        {
+            "created": created,
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {**stand_in.defaults, "Labels": _labels(entry, stand_in)},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "history": history,
+        }
+    )
+
+
+def _store_layer(
+    store: ImageStore, stand_in: StandIn, progress: Callable[[str, int, int], None]
+) -> tuple[str, str, int]:
+    """Write the layer blob and unpack it. Returns diff-id, digest and compressed size."""
+    writer = store.blobs.writer()
+    # Level 1: a lab builds on demand while a student waits, and the disk has room.
+    deflate = zlib.compressobj(1, wbits=31)
+    done = 0
+
+    def write(data: bytes) -> None:
+        nonlocal done
+        done += len(data)
+        writer.write(deflate.compress(data))
+        progress("Downloading", done, 0)
+
+    try:
+        stand_in.root.write(TarWriter(write))
+        writer.write(deflate.flush())
+        digest = writer.commit()
+    except BaseException:
+        writer.abandon()
+        raise
+    known = store.index.layer_by_blob(digest)
+    if known is not None and store.index.layer(known.diff_id) is not None:
+        return known.diff_id, digest, writer.size
+    with open(store.blobs.path(digest), "rb") as file:
+        head = file.read(4)
+        file.seek(0)
+        row = store.layers.unpack(decompressor(file, head), None)
+    progress("Extracting", writer.size, writer.size)
+    return row.diff_id, digest, writer.size
