@@ -1,0 +1,96 @@
+"""Endpoints about the engine as a whole: ping, version, info, events, disk usage, auth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from labkit.base.errors import InvalidParameter, Unsupported
+from labkit.daemon.call import Call, json_answer
+from labkit.daemon.docker_api.streams import send_json_lines
+from labkit.daemon.identity import PING_HEADERS
+from labkit.daemon.routing import Route, get, post
+
+if TYPE_CHECKING:
+    from labkit.host.engine.engine import Engine
+
+__all__ = ["ROUTES"]
+
+_DF_TYPES = {
+    "container": ("Containers",),
+    "image": ("Images", "LayersSize"),
+    "volume": ("Volumes",),
+    "build-cache": ("BuildCache",),
+}
+
+
+async def ping(call: Call[Engine]) -> web.Response:
+    """HEAD and GET /_ping: what every client asks first."""
+    body = b"" if call.request.method == "HEAD" else b"OK"
+    return web.Response(body=body, headers=PING_HEADERS, content_type="text/plain", charset="utf-8")
+
+
+async def version(call: Call[Engine]) -> web.Response:
+    """GET /version."""
+    return json_answer(call.state.version())
+
+
+async def info(call: Call[Engine]) -> web.Response:
+    """GET /info."""
+    return json_answer(await call.state.info())
+
+
+async def events(call: Call[Engine]) -> web.StreamResponse:
+    """GET /events: history since `since`, then live until `until`."""
+    stream = await call.state.events(
+        since_ns=call.nanoseconds("since"),
+        until_ns=call.nanoseconds("until"),
+        filters=call.filters(),
+    )
+    return await send_json_lines(call.request, stream)
+
+
+async def disk_usage(call: Call[Engine]) -> web.Response:
+    """GET /system/df, restricted by the repeated `type`."""
+    wanted = call.request.query.getall("type", [])
+    unknown = [word for word in wanted if word not in _DF_TYPES]
+    if unknown:
+        raise InvalidParameter(f"unknown object type: {unknown[0][:64]}")
+    usage: dict[str, Any] = await call.state.system_df()
+    if wanted:
+        keys = {key for word in wanted for key in _DF_TYPES[word]}
+        usage = {key: value for key, value in usage.items() if key in keys}
+    return json_answer(usage)
+
+
+async def auth(call: Call[Engine]) -> web.Response:
+    """POST /auth: this engine keeps no credentials and says so rather than approve any."""
+    body = await call.body()
+    server = str(body.get("serveraddress") or "https://index.docker.io/v1/")
+    raise Unsupported(
+        f"login to {server[:200]} is not possible: this engine cannot check credentials yet"
+    )
+
+
+async def nothing(_: Call[Engine]) -> web.Response:
+    """GET /plugins: there are none."""
+    return json_answer([])
+
+
+async def build_prune(_: Call[Engine]) -> web.Response:
+    """POST /build/prune: no build cache is kept, so nothing is freed."""
+    return json_answer({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("HEAD", "/_ping", ping),
+    get("/_ping", ping),
+    get("/version", version),
+    get("/info", info),
+    get("/events", events),
+    get("/system/df", disk_usage),
+    post("/auth", auth),
+    get("/plugins", nothing),
+    post("/build/prune", build_prune),
+)

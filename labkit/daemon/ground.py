@@ -1,0 +1,65 @@
+"""The lab host before the event loop: what this machine can do, and the anchor that holds it.
+
+Without root this must happen while the process has a single thread, because a user namespace can
+be entered only then (setns(2)); afterwards the daemon is uid 0 of its lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from labkit.base.errors import Unsupported
+from labkit.base.paths import LabPaths
+
+if TYPE_CHECKING:
+    from labkit.host.isolation.probe import Probe
+    from labkit.host.isolation.spec import HostNamespaces
+
+__all__ = ["DEFAULT_NODE", "Ground", "prepare_ground"]
+
+DEFAULT_NODE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the daemon stands on. `host` is None in hollow mode."""
+
+    mode: str
+    probe: Probe
+    host: HostNamespaces | None
+    node: str = DEFAULT_NODE
+
+
+def prepare_ground(paths: LabPaths, mode: str) -> Ground:
+    """Probe the machine, find the lab host that an earlier daemon left or start one.
+
+    `mode` auto takes what the probe says. Raises Unsupported when a mode is asked for that this
+    machine does not have.
+    """
+    from labkit.host.isolation import anchor
+    from labkit.host.isolation.probe import probe
+
+    found = probe(paths)
+    if mode not in ("auto", found.mode, "hollow"):
+        raise Unsupported(
+            f"cannot run in mode {mode}: this machine offers {found.mode}",
+            hint="`labkit doctor` says what is missing",
+        )
+    if "hollow" in (mode, found.mode):
+        return Ground("hollow", found, None)
+    host = anchor.find_anchor(paths, DEFAULT_NODE)
+    if host is None:
+        host = anchor.start_anchor(paths, DEFAULT_NODE, found)
+    if found.mode == "rootless":
+        anchor.enter_user_namespace(host)
+    _survive_memory_pressure()
+    return Ground(found.mode, found, host)
+
+
+def _survive_memory_pressure() -> None:
+    """Ask the kernel to kill almost anything else first; only root may go below zero."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-500" if os.geteuid() == 0 else "0")

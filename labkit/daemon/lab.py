@@ -1,0 +1,180 @@
+"""One lab, open: its host, its engine, its boxes, and what is said about all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.base.paths import LabPaths
+from labkit.daemon.boxes import BoxRegistry
+from labkit.daemon.ground import Ground
+from labkit.daemon.identity import ENGINE_VERSION
+from labkit.host.engine.engine import Engine
+from labkit.host.engine.ports import Ports
+from labkit.host.isolation.cgroups import CgroupDriver
+
+if TYPE_CHECKING:
+    from labkit.host.image.store import ImageStore
+    from labkit.host.isolation.spec import HostNamespaces
+
+__all__ = ["Lab"]
+
+_LOG = logging.getLogger("labkit.daemon")
+Json = dict[str, Any]
+
+
+class Lab:
+    """Everything that the lab API serves. Made by `open`."""
+
+    def __init__(
+        self,
+        paths: LabPaths,
+        ground: Ground,
+        engine: Engine,
+        images: ImageStore,
+        boxes: BoxRegistry,
+        stop: Callable[[], None],
+    ) -> None:
+        self.paths = paths
+        self.ground = ground
+        self.engine = engine
+        self.images = images
+        self.boxes = boxes
+        self.started_at = time.time()
+        self._stop = stop
+        self._ending: asyncio.Task[int] | None = None
+
+    @property
+    def mode(self) -> str:
+        """rootful, rootless or hollow."""
+        return self.ground.mode
+
+    @property
+    def node(self) -> str:
+        """The lab host's name."""
+        return self.ground.node
+
+    @property
+    def host(self) -> HostNamespaces | None:
+        """The lab host's namespaces; None in hollow mode."""
+        return self.ground.host
+
+    @classmethod
+    async def open(cls, paths: LabPaths, ground: Ground, *, stop: Callable[[], None]) -> Lab:
+        """Open the images and the engine, and clear away what dead boxes left.
+
+        Containers that an earlier daemon started are taken up again. `stop` ends the process.
+        """
+        from labkit.host.image.pull import pull
+        from labkit.host.image.snapshots import Snapshotter
+        from labkit.host.image.store import ImageStore
+        from labkit.host.isolation.runtime import Runtime
+
+        data = paths.host_data(ground.node)
+        data.mkdir(mode=0o711, parents=True, exist_ok=True)
+        images = await asyncio.to_thread(ImageStore, data, shared=_shared_images())
+        runtime = Runtime(host=ground.host, instance=paths.instance, probe=ground.probe)
+        groups = CgroupDriver(paths.instance, ground.probe)
+        boxes = BoxRegistry(ground.host, groups, data, data.parent / "boxes.json")
+        for name in await asyncio.to_thread(boxes.sweep):
+            _LOG.info("cleared away box %s of an earlier daemon", name)
+        ports = Ports(
+            runtime=runtime,
+            images=images,
+            snapshots=Snapshotter(images),
+            host=ground.host,
+            probe=ground.probe,
+            pull=pull,
+        )
+        engine = await Engine.open(paths, ports, node=ground.node)
+        return cls(paths, ground, engine, images, boxes, stop)
+
+    async def close(self) -> None:
+        """Let go; containers keep running. Boxes end, as they would with the process."""
+        await self.boxes.close()
+        if self._ending is None:
+            await self.engine.close()
+            self.images.close()
+
+    # -- the end -------------------------------------------------------------------------------
+
+    async def shut_down(self, *, stop_containers: bool, remove_data: bool) -> int:
+        """End the daemon, and with `stop_containers` everything that runs in the lab.
+
+        Returns how many containers were stopped. A second request waits for the first.
+        """
+        if not stop_containers:
+            self._stop()
+            return 0
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._take_down(remove_data=remove_data))
+        return await asyncio.shield(self._ending)
+
+    async def _take_down(self, *, remove_data: bool) -> int:
+        from labkit.host.isolation import anchor
+
+        running = len(await self.engine.container_list())
+        await self.boxes.close()
+        await self.engine.stop_all()
+        await self.engine.close()
+        self.images.close()
+        await asyncio.to_thread(self.boxes.groups.clean)
+        await asyncio.to_thread(self.boxes.groups.close)
+        if self.host is not None:
+            await asyncio.to_thread(anchor.stop_anchor, self.paths, self.node)
+        if remove_data:
+            await asyncio.to_thread(_remove_folder, self.paths.home / "hosts")
+        self._stop()
+        return running
+
+    # -- what is said about it -----------------------------------------------------------------
+
+    async def status(self) -> Json:
+        """The body of GET /v1/status."""
+        from labkit.daemon.lab_report import image_source, leftovers, limits, warnings
+
+        return {
+            "pid": os.getpid(),
+            "version": ENGINE_VERSION,
+            "mode": self.mode,
+            "home": str(self.paths.home),
+            "run": str(self.paths.run),
+            "docker_socket": str(self.paths.docker_socket),
+            "lab_socket": str(self.paths.lab_socket),
+            "started_at": self.started_at,
+            "uptime_s": round(time.time() - self.started_at, 3),
+            "nodes": [
+                {
+                    "name": self.node,
+                    "docker_socket": str(self.paths.docker_socket),
+                    "mode": self.mode,
+                }
+            ],
+            "warnings": warnings(self.ground),
+            "limits": limits(self.boxes.groups),
+            "images": await asyncio.to_thread(image_source),
+            "leftovers": await leftovers(self),
+        }
+
+
+def _shared_images() -> list[Path]:
+    """Image stores to read besides our own (LABKIT_SHARED_IMAGES, separated like PATH)."""
+    return [Path(word) for word in os.environ.get("LABKIT_SHARED_IMAGES", "").split(":") if word]
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a tree without ever following a link out of it."""
+    from labkit.host.image.beneath import open_directory, remove_tree
+
+    with contextlib.suppress(FileNotFoundError):
+        parent = open_directory(folder.parent)
+        try:
+            remove_tree(folder.name, dir_fd=parent)
+        finally:
+            os.close(parent)
