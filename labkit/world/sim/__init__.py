@@ -1,0 +1,1 @@
+"""The simulated world: virtual time, and everything that can go wrong, from one seed."""
