@@ -1,0 +1,147 @@
+"""From a magic's line to a result: the part that `%docker` and `%host` share.
+
+A failure is said in Docker's words on stderr, with what to try next and the exit code; it never
+raises. Only the stop button does, because the rest of the cell must not run after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any, NoReturn
+
+from labkit.base.errors import LabkitError
+from labkit.notebook.commands.surface import BufferSurface
+from labkit.notebook.magics.grammar import Line, parse, substitute_text
+from labkit.notebook.magics.results import Lines, Rows
+from labkit.notebook.magics.session import Session
+from labkit.notebook.magics.shell import run_shell
+from labkit.notebook.magics.style import note_html
+from labkit.notebook.magics.surface import NotebookSurface, show
+
+__all__ = ["Interrupted", "Notebook", "docker_main"]
+
+_INTERRUPTED = 130
+
+
+class Interrupted(KeyboardInterrupt):
+    """The stop button was pressed. Shown as one line; the cell ends here."""
+
+    def _render_traceback_(self) -> list[str]:
+        return ["interrupted: the signal went to the command; the kernel lives on"]
+
+
+def docker_main(words: list[str] | tuple[str, ...], client: Any, surface: Any) -> int:
+    """Docker's command line in this process."""
+    from pathlib import Path
+
+    from labkit.notebook.commands.docker import main
+
+    return main(list(words), client=client, surface=surface, cwd=Path.cwd())
+
+
+class Notebook:
+    """The kernel that magics run in: its variables, its stdin, its lab."""
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        self.shell = shell
+        self.session = session
+
+    @property
+    def namespace(self) -> Mapping[str, object]:
+        """The notebook's variables."""
+        return self.shell.user_ns if self.shell is not None else {}
+
+    def can_ask(self) -> bool:
+        """Whether this run of the cell allows input: not under papermill."""
+        kernel = getattr(self.shell, "kernel", None)
+        if kernel is not None:
+            return bool(getattr(kernel, "_allow_stdin", False))
+        return sys.stdin is not None and sys.stdin.isatty()
+
+    def parse(self, text: str) -> Line:
+        """Read a line with this notebook's variables and commands."""
+        return parse(text, namespace=self.namespace, run=self.substitute)
+
+    def substitute(self, command: str) -> str:
+        """What `$(command)` is replaced by: its stdout. Its stderr is shown."""
+        if command == "pwd":
+            return os.getcwd()
+        line = self.parse(command)
+        surface = BufferSurface()
+        if line.words[:1] == ("docker",) and not line.tail:
+            docker_main(line.words[1:], self.session.docker(), surface)
+        else:
+            run_shell(substitute_text(command, self.namespace), surface)
+        if surface.stderr:
+            sys.stderr.write(surface.stderr)
+        return surface.stdout
+
+    def guard(
+        self,
+        work: Callable[[NotebookSurface], int],
+        *,
+        keep: bool,
+        stdin: bytes | None = None,
+    ) -> Rows | Lines | None:
+        """Run `work` on a surface; show how it ended; hand back its value when it is kept."""
+        from io import BytesIO
+
+        surface = NotebookSurface(
+            stdin=None if stdin is None else BytesIO(stdin), keep=keep, can_ask=self.can_ask
+        )
+        interrupts: list[int] = []
+        try:
+            with _counting_interrupts(interrupts):
+                code = work(surface)
+        except LabkitError as error:
+            surface.err(f"{error.message}\n")
+            if error.hint:
+                surface.hint(error.hint)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            surface.close()
+            self._remember(_INTERRUPTED)
+            _stop()
+        surface.close()
+        self._remember(code)
+        if interrupts:
+            _stop()  # the command has dealt with it; what follows in the cell must not run
+        if code:
+            show(f"exit code {code}", note_html(f"exit code <b>{code}</b>", bad=True))
+        return surface.result(code) if keep else None
+
+    def _remember(self, code: int) -> None:
+        if self.shell is not None:
+            self.shell.user_ns["_exit_code"] = code
+
+
+@contextlib.contextmanager
+def _counting_interrupts(seen: list[int]) -> Iterator[None]:
+    """Note each SIGINT before whoever handles it now does: a command may handle it silently."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _stop() -> NoReturn:
+    raise Interrupted from None

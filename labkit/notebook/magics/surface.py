@@ -1,0 +1,226 @@
+"""A notebook cell as the place a command writes to.
+
+Text streams live to the cell's stdout and stderr; a listing becomes an HTML table whose text twin
+is what Docker's client prints; a pull becomes one bar per layer. When the magic's value is
+assigned, stdout and listings are kept instead of shown; errors are shown either way.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any, BinaryIO
+
+from labkit.base.errors import CommandError
+from labkit.notebook.commands.surface import Table
+from labkit.notebook.magics.layers import LayerBars
+from labkit.notebook.magics.results import Lines, Rows
+from labkit.notebook.magics.stream import BoundedText
+from labkit.notebook.magics.style import with_style
+from labkit.notebook.magics.tables import table_html
+
+__all__ = ["NotebookSurface", "show"]
+
+_KEPT_CHARACTERS = 32_000_000
+_REDRAW_EVERY_S = 0.1
+
+
+def show(
+    text: str, html: str | None = None, *, name: str | None = None, update: bool = False
+) -> None:
+    """Display one output with its text twin; with `name` it can be replaced later."""
+    from IPython.display import display
+
+    data = {"text/plain": text}
+    if html is not None:
+        data["text/html"] = html
+    if name is None:
+        display(data, raw=True)
+    else:
+        display(data, raw=True, display_id=name, update=update)
+
+
+class NotebookSurface:
+    """See `labkit.notebook.commands.surface.Surface`. `keep` holds stdout back for the caller."""
+
+    is_terminal = False
+
+    def __init__(
+        self,
+        *,
+        stdin: BinaryIO | None = None,
+        keep: bool = False,
+        can_ask: Callable[[], bool] = lambda: False,
+        display: Callable[..., None] = show,
+    ) -> None:
+        self.stdin = stdin
+        self.keep = keep
+        self.failed = False
+        self._can_ask = can_ask
+        self._display = display
+        self._tables: list[Table] = []
+        self._kept: list[str] = []
+        self._kept_characters = 0
+        self._kept_cut = 0
+        self._err_text: list[str] = []
+        self._last: str | None = None
+        self._note_name: str | None = None
+        self._out = BoundedText(self._to_stdout, self._note)
+        self._err = BoundedText(self._to_stderr, self._note)
+        self._bars: LayerBars | None = None
+        self._bars_name = ""
+        self._bars_drawn_at = 0.0
+
+    @property
+    def interactive(self) -> bool:
+        return self._can_ask()
+
+    # -- text ----------------------------------------------------------------------------------
+
+    def out(self, text: str) -> None:
+        self._end_bars()
+        if self.keep:
+            self._keep_text(text)
+        else:
+            self._out.feed(text)
+
+    def out_bytes(self, data: bytes) -> None:
+        self._end_bars()
+        if self.keep:
+            self._keep_text(data.decode(errors="replace"))
+        else:
+            self._out.feed_bytes(data)
+
+    def err(self, text: str) -> None:
+        self._end_bars()
+        if len(self._err_text) < 1000:
+            self._err_text.append(text)
+        self._err.feed(text)
+
+    def err_bytes(self, data: bytes) -> None:
+        self._end_bars()
+        if len(self._err_text) < 1000:
+            self._err_text.append(data.decode(errors="replace"))
+        self._err.feed_bytes(data)
+
+    def hint(self, text: str) -> None:
+        """What to try after an error."""
+        self._flush()
+        self._display(
+            f"try next: {text}",
+            with_style(f"<span class='lk-next'><b>try next:</b> {_code(text)}</span>"),
+        )
+
+    def _keep_text(self, text: str) -> None:
+        room = _KEPT_CHARACTERS - self._kept_characters
+        self._kept.append(text[:room])
+        self._kept_characters += min(room, len(text))
+        self._kept_cut += max(0, len(text) - room)
+
+    def _to_stdout(self, text: str) -> None:
+        self._write("stdout", text)
+
+    def _to_stderr(self, text: str) -> None:
+        self._write("stderr", text)
+
+    def _write(self, name: str, text: str) -> None:
+        # The kernel buffers each stream for itself; flushing at a change keeps them in order.
+        if self._last not in (None, name):
+            self._flush()
+        self._last = name
+        getattr(sys, name).write(text)
+
+    def _flush(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    def _note(self, text: str) -> None:
+        """One line that moves while output is being left out."""
+        fresh = self._note_name is None
+        if self._note_name is None:
+            self._flush()
+            self._note_name = f"labkit-{uuid.uuid4().hex}"
+        html = with_style(f"<span class='lk-note'>{escape(text)}</span>")
+        self._display(text, html, name=self._note_name, update=not fresh)
+
+    # -- listings, progress, questions ---------------------------------------------------------
+
+    def table(self, table: Table) -> None:
+        self._end_bars()
+        if self.keep:
+            self._tables.append(table)
+            return
+        self._flush()
+        self._last = None
+        self._display(table.text, table_html(table))
+
+    def progress(self, message: Mapping[str, Any]) -> None:
+        if self._bars is None:
+            self._bars = LayerBars()
+            self._bars_name = ""
+        self._bars.feed(message)
+        now = time.monotonic()
+        if not self.keep and now - self._bars_drawn_at >= _REDRAW_EVERY_S:
+            self._bars_drawn_at = now
+            self._draw_bars()
+
+    def _draw_bars(self) -> None:
+        assert self._bars is not None
+        fresh = not self._bars_name
+        if fresh:
+            self._flush()
+            self._bars_name = f"labkit-{uuid.uuid4().hex}"
+        self._display(self._bars.text, self._bars.html(), name=self._bars_name, update=not fresh)
+
+    def _end_bars(self) -> None:
+        if self._bars is None:
+            return
+        if self.keep:
+            self._keep_text(self._bars.text)
+        else:
+            self._draw_bars()
+        self._bars = None
+
+    def ask(self, question: str, *, flag: str) -> str:
+        self._end_bars()
+        self._flush()
+        refusal = CommandError(
+            f"nobody can answer the question {question.strip()!r} here",
+            1,
+            hint=f"answer it in the command: {flag}",
+        )
+        if not self._can_ask():
+            raise refusal
+        try:
+            return input(question)
+        except (EOFError, NotImplementedError) as error:
+            raise refusal from error
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Show what is still held back."""
+        self._end_bars()
+        self._out.close()
+        self._err.close()
+
+    def result(self, exit_code: int) -> Rows | Lines:
+        """What an assignment gets: the rows of one listing, or the lines of the output."""
+        if self._kept_cut:
+            self.err(f"[{self._kept_cut} characters of the output were not kept]\n")
+        text = "".join(self._kept)
+        if len(self._tables) == 1 and not text:
+            return Rows(self._tables[0])
+        text = "".join(table.text for table in self._tables) + text
+        return Lines(text, stderr="".join(self._err_text), exit_code=exit_code)
+
+
+def _code(text: str) -> str:
+    """Escaped text in which `this` is set as code."""
+    pieces = escape(text, quote=False).split("`")
+    if len(pieces) % 2 == 0:
+        return "`".join(pieces)
+    return "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces))

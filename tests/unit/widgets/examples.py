@@ -1,0 +1,132 @@
+"""Recorded answers of the lab's API: two boxes' worth of lessons and a container."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HOST = {
+    "mnt": 4026532448,
+    "pid": 4026531836,
+    "ipc": 4026531839,
+    "uts": 4026531838,
+    "net": 4026532451,
+    "cgroup": 4026531835,
+    "user": 4026531837,
+}
+
+
+def _process(
+    pid_: int,
+    ppid: int,
+    command: str,
+    owner: dict[str, str],
+    inside: int | None = None,
+    user_: str = "root",
+    **namespaces: int,
+) -> dict[str, Any]:
+    return {
+        "pid": pid_,
+        "ppid": ppid,
+        "command": command.split()[0],
+        "args": command.split(),
+        "user": user_,
+        "owner": owner,
+        "pids": [pid_] if inside is None else [pid_, inside],
+        "namespaces": {**HOST, **namespaces},
+    }
+
+
+WEB = {"kind": "container", "id": "9f2c4c0d7a11" * 5, "name": "web", "image": "busybox:latest"}
+SIDE = {"kind": "container", "id": "77aa12bb34cc" * 5, "name": "sidecar", "image": "alpine:3.20"}
+BOX = {"kind": "box", "id": "b1", "name": "mine", "image": ""}
+OWN = {kind: 4026532500 + n for n, kind in enumerate(HOST)}
+SIDE_OWN = {**{kind: 4026532600 + n for n, kind in enumerate(HOST)}, "net": OWN["net"]}
+MACHINE = {"mnt": 4026531840, "net": 4026531992}
+
+
+def namespaces_example() -> dict[str, Any]:
+    """GET /v1/views/namespaces while a box and two containers run."""
+    own = {kind: inode for kind, inode in OWN.items() if kind != "user"}
+    side = {kind: inode for kind, inode in SIDE_OWN.items() if kind != "user"}
+    return {
+        "host": {"name": "default", "namespaces": HOST},
+        "others": 163,
+        "taken_at_ns": 1,
+        "processes": [
+            _process(1, 0, "/sbin/init", {"kind": "host", "id": "", "name": ""}, **MACHINE),
+            _process(812, 1, "labkitd", {"kind": "labkit", "id": "", "name": ""}, **MACHINE),
+            _process(815, 812, "labkit-anchor default", {"kind": "anchor", "id": "", "name": ""}),
+            _process(902, 812, "labkit-shim run 9f2c4c0d7a11", {"kind": "shim", "id": "", "name": ""}),
+            _process(930, 812, "labkit-shim run 77aa12bb34cc", {"kind": "shim", "id": "", "name": ""}),
+            _process(905, 902, "sh -c trap 'exit 0' TERM; while :; do wget -qO- http://quotes.example/one >> /var/log/quotes; sleep 5; done", WEB, 1, **own),
+            _process(911, 905, "sleep 5", WEB, 7, **own),
+            _process(933, 930, "nc -lk -p 8080", SIDE, 1, user_="1000", **side),
+            _process(840, 812, "labkit-box mine", BOX),
+            _process(841, 840, "sh", BOX, 1, uts=4026532700, pid=4026532701),
+        ],
+    }
+
+
+LIFECYCLE = {
+    "states": ["created", "running", "paused", "restarting", "removing", "exited", "dead"],
+    "transitions": [
+        {"from": source, "to": target, "action": action}
+        for source, target, action in [
+            (None, "created", "create"),
+            ("created", "running", "start"),
+            ("exited", "running", "start"),
+            ("restarting", "running", "start"),
+            ("created", "created", "start-failed"),
+            ("exited", "exited", "start-failed"),
+            ("restarting", "exited", "start-failed"),
+            ("running", "paused", "pause"),
+            ("paused", "running", "unpause"),
+            ("running", "exited", "die"),
+            ("paused", "exited", "die"),
+            ("running", "restarting", "die-restart"),
+            ("paused", "restarting", "die-restart"),
+            ("restarting", "exited", "give-up"),
+            ("created", "removing", "remove"),
+            ("exited", "removing", "remove"),
+            ("dead", "removing", "remove"),
+            ("removing", "dead", "remove-failed"),
+        ]
+    ],
+    "containers": [
+        {
+            "id": "9f2c4c0d7a11" * 5,
+            "name": "quotes",
+            "state": "running",
+            "status": "Up 3 minutes",
+            "exit_code": 0,
+            "history": [
+                {"state": "created", "at_ns": 1_700_000_000_000_000_000, "action": "create"},
+                {"state": "running", "at_ns": 1_700_000_000_350_000_000, "action": "start"},
+            ],
+        },
+        {
+            "id": "5b1d3c0d7a11" * 5,
+            "name": "bold_hopper",
+            "state": "exited",
+            "status": "Exited (137) 2 minutes ago",
+            "exit_code": 137,
+            "history": [
+                {"state": "created", "at_ns": 1_700_000_000_000_000_000, "action": "create"},
+                {"state": "running", "at_ns": 1_700_000_000_350_000_000, "action": "start"},
+                {"state": "exited", "at_ns": 1_700_000_012_350_000_000, "action": "die"},
+                {"state": "running", "at_ns": 1_700_000_020_000_000_000, "action": "start"},
+                {"state": "exited", "at_ns": 1_700_000_030_100_000_000, "action": "die"},
+            ],
+        },
+        {
+            "id": "771d3c0d7a11" * 5,
+            "name": "fresh",
+            "state": "created",
+            "status": "Created",
+            "exit_code": 0,
+            "history": [
+                {"state": "created", "at_ns": 1_700_000_040_000_000_000, "action": "create"},
+            ],
+        },
+    ],
+}
