@@ -48,7 +48,7 @@ _READY_TIMEOUT_S = 20.0
 
 
 def shim_path() -> Path:
-    """The static C program `labkit-shim`; LABKIT_SHIM overrides. Raises Unsupported if not built."""
+    """The static program `labkit-shim`; LABKIT_SHIM overrides it. Raises Unsupported if unbuilt."""
     named = os.environ.get("LABKIT_SHIM")
     if named:
         return Path(named)
