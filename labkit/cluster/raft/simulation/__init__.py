@@ -1,4 +1,4 @@
-"""Raft under a seeded world: servers with disks, faults, clients, and a judge who sees everything."""
+"""Raft under a seeded world: servers with disks, faults, and a judge who sees everything."""
 
 from labkit.cluster.raft.simulation.cluster import Cluster, Settings
 from labkit.cluster.raft.simulation.judge import Judge, Verdict

@@ -62,7 +62,15 @@ class _Seen:
 class Judge:
     """Knows all servers; `now` is asked for the time of a verdict."""
 
-    __slots__ = ("_committed", "_entries", "_leaders", "_seen", "_server_now", "acknowledged")
+    __slots__ = (
+        "_committed",
+        "_entries",
+        "_last_committed",
+        "_leaders",
+        "_seen",
+        "_server_now",
+        "acknowledged",
+    )
 
     def __init__(self, now: Any) -> None:
         self._server_now = now
@@ -71,6 +79,7 @@ class Judge:
         """(index, term) → (term of the entry before, the entry)."""
         self._committed: dict[int, Entry] = {}
         """The first application at each index, by whomever."""
+        self._last_committed = 0
         self._seen: dict[NodeId, _Seen] = {}
         self.acknowledged = 0
         """The highest index whose effect a client was told about."""
@@ -106,7 +115,7 @@ class Judge:
         if other != node.id:
             self._break("election safety", f"nodes {other} and {node.id} lead term {node.term}")
         if self._committed:
-            last = max(self._committed)
+            last = self._last_committed
             held = node.log.term_at(last)
             if held != self._committed[last].term and last > node.log.snapshot_index:
                 self._break(
@@ -155,11 +164,11 @@ class Judge:
 
     def _one_change(self, server: Server) -> None:
         node = server.node
-        open_changes = [
-            config for index, config in node.config_history if index > node.commit and config
-        ]
-        if len([config for config in open_changes if config.is_joint]) > 1:
-            self._break("one change at a time", f"node {node.id} holds {open_changes!r}")
+        # A server that has just come up does not know yet what is committed; the judge does.
+        known = max(node.commit, self._last_committed)
+        changes = [config for index, config in node.config_history if index > known]
+        if sum(config.is_joint for config in changes) > 1:
+            self._break("one change at a time", f"node {node.id} holds {changes!r}")
 
     def applied(self, server: Server, entry: Entry) -> None:
         """A server applies an entry."""
@@ -169,6 +178,7 @@ class Judge:
                 f"node {server.id} applies {entry.index} after {server.applied}",
             )
         first = self._committed.setdefault(entry.index, entry)
+        self._last_committed = max(self._last_committed, entry.index)
         if first != entry:
             self._break(
                 "state machine safety",
