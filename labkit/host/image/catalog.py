@@ -61,7 +61,13 @@ class Built:
     summary: str
 
 
-_ENTRIES = (CatalogEntry("busybox", "busybox of this machine", "busybox", "build_busybox"),)
+_ENTRIES = (
+    CatalogEntry("alpine", "busybox userland in Alpine's clothes", "alpine", "build_alpine"),
+    CatalogEntry("busybox", "busybox of this machine", "busybox", "build_busybox"),
+    CatalogEntry("debian", "this machine's GNU userland", "debian", "build_debian"),
+    CatalogEntry("hello-world", "a greeting that explains itself", "hello", "build_hello"),
+    CatalogEntry("ubuntu", "this machine's GNU userland", "debian", "build_ubuntu"),
+)
 
 
 class Catalog:

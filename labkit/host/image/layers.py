@@ -14,7 +14,7 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from labkit.base.errors import InvalidParameter, SystemFailure
 from labkit.base.ids import new_id
@@ -85,8 +85,8 @@ def decompressor(source: _Source, head: bytes) -> _Source:
                 hint="pip install zstandard, then try again",
             ) from None
         reader: _Source = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
-            source,
-            read_across_frames=True,  # type: ignore[arg-type]
+            cast("IO[bytes]", source),
+            read_across_frames=True,
         )
         return reader
     return source

@@ -1,17 +1,142 @@
-"""`docker pull` as a stream of the lines Docker sends while it works."""
+"""`docker pull` as a stream of the lines Docker sends while it works.
+
+Official names are built from the catalog, and every such answer says that it is a stand-in.
+"""
 
 from __future__ import annotations
 
-from labkit.base.errors import NotFound
-from labkit.host.image.reference import Reference
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["denied"]
+from labkit.base.errors import InvalidParameter, LabkitError, NotFound
+from labkit.base.ids import short_id
+from labkit.host.image.catalog import Built, Catalog, CatalogEntry
+from labkit.host.image.reference import Reference, parse
+from labkit.host.image.standins.machine import architecture
+from labkit.host.image.store import ImageStore
+
+__all__ = ["PullOptions", "pull"]
 
 
-def denied(reference: Reference, catalog_names: list[str]) -> NotFound:
-    """Docker's sentence for an image no registry will give us, and what there is instead."""
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """What a pull asks for besides a name."""
+
+    platform: str = ""
+    """`linux/arm64/v8` …; this machine's own when empty."""
+
+
+_CATALOG = Catalog()
+
+
+async def pull(
+    store: ImageStore,
+    reference: str,
+    *,
+    options: PullOptions | None = None,
+    catalog: Catalog = _CATALOG,
+) -> AsyncIterator[dict[str, Any]]:
+    """Pull `reference`, yielding Docker's JSON progress lines.
+
+    Before the first line: InvalidParameter, NotFound (Docker's `pull access denied for …`) or
+    Unavailable. Later failures raise too; the API puts them into the stream as `error`.
+    """
+    options = options or PullOptions()
+    parsed = parse(reference).with_default_tag()
+    entry = catalog.resolve(parsed)
+    async for line in _stand_in(store, parsed, entry, options, catalog):
+        yield line
+
+
+def _denied(reference: Reference, catalog: Catalog) -> NotFound:
     return NotFound(
         f"pull access denied for {reference.familiar_name}, repository does not exist or may "
         "require 'docker login': denied: requested access to the resource is denied",
-        hint="without a network this lab can build: " + ", ".join(catalog_names),
+        hint="no registry can be reached; this lab can build: " + ", ".join(catalog.names()),
     )
+
+
+async def _stand_in(
+    store: ImageStore,
+    reference: Reference,
+    entry: CatalogEntry | None,
+    options: PullOptions,
+    catalog: Catalog,
+) -> AsyncIterator[dict[str, Any]]:
+    """Build the stand-in and speak as a pull does."""
+    if reference.digest:
+        pinned = store.find_id(str(reference))
+        if pinned is None:
+            raise NotFound(
+                f"manifest for {reference.familiar} not found: manifest unknown: manifest unknown",
+                hint="a stand-in cannot have the digest of the real image; pull it by tag",
+            )
+        entry_line = {"status": f"Status: Image is up to date for {reference.familiar}"}
+        yield entry_line
+        return
+    if entry is None:
+        raise _denied(reference, catalog)
+    _check_platform(options.platform)
+    yield {"status": f"Pulling from {reference.path}", "id": reference.tag}
+    before = store.find_id(str(reference))
+    task = asyncio.ensure_future(asyncio.to_thread(catalog.build, entry, store))
+    try:
+        built = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # A thread cannot be stopped; what it stores is found again by the next pull.
+        task.add_done_callback(_swallow)
+        raise
+    fresh = before != built.image_id
+    if fresh:
+        for line in _layer_lines(built):
+            yield line
+    await asyncio.to_thread(_name, store, reference, built)
+    yield {
+        "status": f"Stand-in: {entry.name} built on this machine ({built.summary}); "
+        "not the image of that name from docker.io"
+    }
+    yield {"status": f"Digest: {built.manifest_digest}"}
+    words = "Downloaded newer image" if fresh else "Image is up to date"
+    yield {"status": f"Status: {words} for {reference.familiar}"}
+
+
+def _layer_lines(built: Built) -> list[dict[str, Any]]:
+    layer = short_id(built.layer_digest)
+    done = {"current": built.layer_size, "total": built.layer_size}
+    return [
+        {"status": "Pulling fs layer", "progressDetail": {}, "id": layer},
+        {"status": "Downloading", "progressDetail": done, "id": layer},
+        {"status": "Download complete", "progressDetail": {}, "id": layer},
+        {"status": "Extracting", "progressDetail": done, "id": layer},
+        {"status": "Pull complete", "progressDetail": {}, "id": layer},
+    ]
+
+
+def _name(store: ImageStore, reference: Reference, built: Built) -> None:
+    with store.lock, store.index.transaction():
+        store.index.set_digest(reference.name, built.manifest_digest, built.image_id)
+        store.set_tag(reference, built.image_id)
+
+
+def _check_platform(platform: str) -> None:
+    if not platform:
+        return
+    parts = platform.split("/")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidParameter(
+            f'"{platform}": invalid platform format', hint="write it as linux/amd64"
+        )
+    here = architecture()
+    asked = parts[1] if len(parts) > 1 else parts[0]
+    if parts[0] not in ("linux", here) or (asked not in ("linux", here)):
+        raise NotFound(
+            f"no matching manifest for {platform} in the manifest list entries",
+            hint=f"stand-ins exist for this machine only: linux/{here}",
+        )
+
+
+def _swallow(task: asyncio.Future[Built]) -> None:
+    if not task.cancelled() and isinstance(task.exception(), LabkitError):
+        return

@@ -23,7 +23,7 @@ __all__ = ["TOOLS", "applets", "build_busybox", "find_busybox", "merge_usr"]
 _PLACES = ("/bin/busybox", "/usr/bin/busybox", "/usr/lib/initramfs-tools/bin/busybox")
 _PACKAGES = ("busybox-static", "busybox", "busybox-initramfs")
 
-TOOLS = tuple(
+_TOOL_NAMES = (
     "[ awk base64 basename cat chgrp chmod chown chroot clear cmp cp cut date dd df diff dirname "
     "dmesg du echo egrep env expr false fgrep find fold free getopt grep groups gunzip gzip head "
     "hexdump hostname id ip kill killall less link ln logger ls md5sum mkdir mkfifo mknod mktemp "
@@ -31,8 +31,9 @@ TOOLS = tuple(
     "printenv printf ps pwd readlink realpath renice rev rm rmdir sed seq setsid sha1sum sha256sum "
     "sha512sum shuf sleep sort split ss stat stty su sync sysctl tac tail tar taskset tee test "
     "timeout top touch tr true truncate tty umount uname uniq unlink unshare uptime vi wc wget "
-    "which who whoami xargs yes zcat".split()
+    "which who whoami xargs yes zcat"
 )
+TOOLS = tuple(_TOOL_NAMES.split())
 
 
 def find_busybox() -> Path | None:

@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 __all__ = ["Program", "closure", "library_folders", "read_program"]
@@ -35,6 +35,15 @@ class Program:
 
 def read_program(path: Path) -> Program | None:
     """Read the headers of `path`; None for anything that is not a sound ELF file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return _read(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _read(path: Path, _mtime_ns: int, _size: int) -> Program | None:
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[:4] != b"\x7fELF":

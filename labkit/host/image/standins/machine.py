@@ -112,9 +112,11 @@ def package_programs(packages: Iterable[str]) -> tuple[list[Path], list[Source]]
         for path in lists:
             if not path.exists():
                 continue
-            for line in path.read_text(errors="replace").splitlines():
-                if re.fullmatch(r"(/usr)?/s?bin/[^/]+", line) and Path(line).is_file():
-                    programs.append(Path(line))
+            programs += [
+                Path(line)
+                for line in path.read_text(errors="replace").splitlines()
+                if re.fullmatch(r"(/usr)?/s?bin/[^/]+", line) and Path(line).is_file()
+            ]
             break
     return programs, sources
 
