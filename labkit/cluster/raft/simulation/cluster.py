@@ -58,6 +58,7 @@ class Cluster:
         self._speed: dict[NodeId, float] = {}
         self._waiting: dict[tuple[int, int], Any] = {}
         self._reads: dict[int, tuple[int, Any]] = {}
+        self._unserved: dict[NodeId, list[tuple[int, Any]]] = {}
         self._read_number = 0
         self.servers: dict[NodeId, Server] = {}
         for server_id in sorted(first):
@@ -129,6 +130,8 @@ class Cluster:
 
     def entry_applied(self, server: Server, entry: Entry) -> None:
         """The server that a client asked tells it, once the entry is applied there."""
+        if server.id in self._unserved:
+            self._serve_reads(server)
         waiting = self._waiting.pop((server.id, entry.index), None)
         if waiting is None:
             return
@@ -160,13 +163,26 @@ class Cluster:
             if read.index == UNCONFIRMED:
                 continue
             self.judge.read_confirmed(began, read.index)
-            if done is not None and server.applied >= read.index:
+            if done is None:
+                continue
+            if server.applied >= read.index:
                 done(server.state)
+            else:
+                self._unserved.setdefault(server.id, []).append((read.index, done))
+
+    def _serve_reads(self, server: Server) -> None:
+        waiting = self._unserved.pop(server.id)
+        for index, done in waiting:
+            if server.applied >= index:
+                done(server.state)
+            else:
+                self._unserved.setdefault(server.id, []).append((index, done))
 
     # -- what happens to it --------------------------------------------------
 
     def crash(self, server_id: NodeId) -> None:
-        """Pull the plug."""
+        """Pull the plug. Reads that waited there are never answered."""
+        self._unserved.pop(server_id, None)
         self.servers[server_id].crash()
 
     def restart(self, server_id: NodeId) -> None:

@@ -1,0 +1,128 @@
+"""What goes wrong, drawn from the seed: crashes, pauses, cuts, clogs, transfers, changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from labkit.base.errors import LabkitError
+from labkit.cluster.raft.errors import InvariantViolated
+from labkit.cluster.raft.simulation.cluster import Cluster
+
+__all__ = ["Faults"]
+
+MS = 1_000_000
+
+
+class Faults:
+    """Injects one fault after another, every `every_ns` on average, and counts them by name."""
+
+    def __init__(self, cluster: Cluster, every_ns: int = 700 * MS) -> None:
+        self._cluster = cluster
+        self._every_ns = every_ns
+        self.counts: Counter[str] = Counter()
+        self._kinds: tuple[Callable[[], str], ...] = (
+            self._crash,
+            self._crash,
+            self._crash_leader,
+            self._pause,
+            self._cut,
+            self._cut,
+            self._cut_off_leader,
+            self._clog,
+            self._transfer,
+            self._change,
+        )
+        self._plan()
+
+    def _plan(self) -> None:
+        self._cluster.loop.after(self._delay(self._every_ns), self._strike)
+
+    def _delay(self, mean_ns: int) -> int:
+        return int(self._cluster.rng.expovariate(1.0) * mean_ns)
+
+    def _strike(self) -> None:
+        name = self._cluster.rng.choice(self._kinds)()
+        if name:
+            self.counts[name] += 1
+        self._plan()
+
+    def _any(self) -> int:
+        return self._cluster.rng.choice(sorted(self._cluster.servers))
+
+    def _down(self, server_id: int) -> None:
+        cluster = self._cluster
+        cluster.crash(server_id)
+        cluster.loop.after(self._delay(500 * MS), cluster.restart, server_id)
+
+    def _crash(self) -> str:
+        self._down(self._any())
+        return "crash"
+
+    def _crash_leader(self) -> str:
+        leader = self._cluster.leader()
+        if leader is None:
+            return ""
+        self._down(leader.id)
+        return "crash leader"
+
+    def _pause(self) -> str:
+        server = self._cluster.servers[self._any()]
+        server.paused = True
+        self._cluster.loop.after(self._delay(400 * MS), self._resume, server.id)
+        return "pause"
+
+    def _resume(self, server_id: int) -> None:
+        self._cluster.servers[server_id].paused = False
+
+    def _cut(self) -> str:
+        rng = self._cluster.rng
+        everyone = sorted(self._cluster.servers)
+        rng.shuffle(everyone)
+        middle = 1 + rng.randrange(max(1, len(everyone) - 1))
+        both = rng.random() < 0.7
+        self._cluster.network.cut(everyone[:middle], everyone[middle:], both=both)
+        self._cluster.loop.after(self._delay(1000 * MS), self._cluster.network.heal)
+        return "partition" if both else "one-way partition"
+
+    def _cut_off_leader(self) -> str:
+        leader = self._cluster.leader()
+        if leader is None:
+            return ""
+        others = [server for server in self._cluster.servers if server != leader.id]
+        self._cluster.network.cut([leader.id], others)
+        self._cluster.loop.after(self._delay(1500 * MS), self._cluster.network.heal)
+        return "leader cut off"
+
+    def _clog(self) -> str:
+        self._cluster.network.clog(self._any(), self._any(), self._delay(300 * MS))
+        return "clog"
+
+    def _transfer(self) -> str:
+        leader = self._cluster.leader()
+        if leader is None or leader.paused:
+            return ""
+        target = self._any()
+        return self._ask(leader.id, "transfer", lambda node: node.transfer(target))
+
+    def _change(self) -> str:
+        leader = self._cluster.leader()
+        if leader is None or leader.paused:
+            return ""
+        rng = self._cluster.rng
+        everyone = sorted(self._cluster.servers)
+        voters = [server for server in everyone if rng.random() < 0.7] or everyone
+        rest = [server for server in everyone if server not in voters]
+        learners = [server for server in rest if rng.random() < 0.5]
+        return self._ask(
+            leader.id, "membership change", lambda node: node.change_members(voters, learners)
+        )
+
+    def _ask(self, server_id: int, name: str, action: Callable[..., object]) -> str:
+        try:
+            self._cluster.servers[server_id].act(action)
+        except InvariantViolated:
+            raise
+        except LabkitError:
+            return ""  # refused, which is an answer
+        return name
