@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labkit.base.errors import SystemFailure, Unavailable
+from labkit.base.errors import LabkitError, SystemFailure, Unavailable
 from labkit.notebook.grading.answers import parse_answers
 from labkit.notebook.grading.cgroups import GroupSet, SubmissionGroup
 from labkit.notebook.grading.exercise import Exercise, Limits
@@ -71,6 +71,8 @@ class Lab:
             if reply["ready"]:
                 self._pinned = descriptors
                 return
+            if self.session.cancelled():
+                raise Unavailable("interrupted before the lab was ready")
             if reply["daemon"] is not None or time.monotonic() > end:
                 reason = self.log_tail() or "no reason given"
                 raise Unavailable(f"the lab of this submission did not start: {reason}")
@@ -87,6 +89,37 @@ class Lab:
             answers=self.answers(),
             seed=seed,
         )
+
+    def pull(self, reference: str, *, deadline_s: float) -> str:
+        """Fetch an image into this lab; the reason when that failed, else nothing."""
+        name, _, tag = reference.rpartition(":")
+        api = Api(
+            partial(connect_unix, f"/proc/self/fd/{self._pinned[0]}"),
+            timeout_s=deadline_s,
+            deadline_s=deadline_s,
+        )
+        try:
+            raw = api.read("POST", "/images/create", query={"fromImage": name, "tag": tag})
+        except LabkitError as error:
+            return error.message
+        for line in raw.decode("utf-8", "replace").splitlines():
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(message, dict) and message.get("error"):
+                return str(message["error"])
+        return ""
+
+    def shut_down(self, timeout_s: float = 15.0) -> None:
+        """Let the daemon end in its own time, so that what it keeps on disk is whole."""
+        api = Api(partial(connect_unix, f"/proc/self/fd/{self._pinned[1]}"))
+        api.post("/v1/shutdown", {"stop_containers": True})
+        end = time.monotonic() + timeout_s
+        while self._ask("state")[0]["daemon"] is None:
+            if time.monotonic() > end:
+                raise SystemFailure("the lab's daemon did not end when asked to")
+            time.sleep(0.02)
 
     def answers(self) -> dict[str, Any]:
         reply, _ = self._ask("answers")

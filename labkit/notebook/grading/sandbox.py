@@ -37,6 +37,7 @@ __all__ = ["LAB_HOME", "LAB_RUN", "STUDENT_HOME", "Plan", "run_sandbox"]
 
 LAB_HOME = "/var/lib/labkit"
 LAB_RUN = "/run/labkit"
+LAB_IMAGES = f"{LAB_HOME}/hosts/default/docker"
 STUDENT_HOME = "/student"
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
 _READ_LIMIT = 1 << 20
@@ -191,12 +192,13 @@ def _build_root(plan: Plan) -> None:
     for source, target in plan.copies:
         _copy(source, root + target)
     if plan.writable_images:
-        _bind(plan.writable_images, f"{root}{LAB_HOME}/images", readonly=False)
+        _bind(plan.writable_images, root + LAB_IMAGES, readonly=False)
     for path, text in plan.files:
         Path(root + path).parent.mkdir(parents=True, exist_ok=True)
         Path(root + path).write_text(text, encoding="utf-8")
     if plan.id_base is not None:
         _give(root + STUDENT_HOME, plan.id_base)
+        _give(root + LAB_HOME, plan.id_base, below=LAB_IMAGES)
     # The old proc and sys stay below the new ones: the kernel lets a user namespace mount
     # either only where a whole one can already be seen (mount_namespaces(7)).
     for name in ("proc", "sys"):
@@ -267,8 +269,12 @@ def _copy(source: str, target: str) -> None:
         shutil.copyfile(source, target, follow_symlinks=False)
 
 
-def _give(top: str, owner: int) -> None:
+def _give(top: str, owner: int, *, below: str = "") -> None:
+    """Make `owner` the owner of all that stands in `top`, but leave what is in `below` alone."""
     for folder, folders, files in os.walk(top):
+        if below and folder.endswith(below):
+            folders.clear()
+            continue
         for name in (*folders, *files):
             os.chown(os.path.join(folder, name), owner, owner, follow_symlinks=False)
 
