@@ -112,8 +112,8 @@ class Flags:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def __contains__(self, name: object) -> bool:
-        """Whether the flag was given."""
+    def given(self, name: str) -> bool:
+        """Whether the flag was on the command line."""
         return name in self.changed
 
     def get(self, name: str, default: Any = None) -> Any:

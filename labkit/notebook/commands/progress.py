@@ -49,10 +49,17 @@ def bar(detail: Mapping[str, Any], columns: int) -> str:
     return f"[{'=' * filled}{arrow}{' ' * blank}] {numbers}"
 
 
-def show_progress(messages: Iterable[Mapping[str, Any]], surface: Surface) -> Mapping[str, Any]:
+def show_progress(
+    messages: Iterable[Mapping[str, Any]],
+    surface: Surface,
+    *,
+    to_stderr: bool = False,
+    quiet: bool = False,
+) -> Mapping[str, Any]:
     """Hand every message to the surface; returns the last `aux` object ({} if none).
 
-    Raises CommandError for an error inside the stream, with the client's text.
+    Messages that belong to stderr carry `"stderr": True`. Raises CommandError for an error inside
+    the stream, with the client's text.
     """
     aux: Mapping[str, Any] = {}
     for message in messages:
@@ -63,5 +70,6 @@ def show_progress(messages: Iterable[Mapping[str, Any]], surface: Surface) -> Ma
         if message.get("aux") is not None and "status" not in message:
             aux = message["aux"]
             continue
-        surface.progress(message)
+        if not quiet:
+            surface.progress({**message, "stderr": True} if to_stderr else message)
     return aux

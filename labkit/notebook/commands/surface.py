@@ -52,7 +52,10 @@ class Surface(Protocol):
         """A listing; at least its text goes to stdout."""
 
     def progress(self, message: Mapping[str, Any]) -> None:
-        """One JSON line of a pull, push, build or load, as the engine sent it."""
+        """One JSON line of a pull, push, build or load, as the engine sent it.
+
+        `"stderr": True` is added where Docker's client writes it to stderr (during `run`).
+        """
 
     def ask(self, question: str, *, flag: str) -> str:
         """The answer to a question without its newline; `flag` is what answers it in advance.
@@ -105,7 +108,7 @@ class BufferSurface:
     def progress(self, message: Mapping[str, Any]) -> None:
         from labkit.notebook.commands.progress import plain_line
 
-        self.out(plain_line(message))
+        (self.err if message.get("stderr") else self.out)(plain_line(message))
 
     def hint(self, text: str) -> None:
         self.hints.append(text)
