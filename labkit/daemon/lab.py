@@ -162,6 +162,18 @@ class Lab:
             "leftovers": await leftovers(self),
         }
 
+    def doctor(self) -> list[Json]:
+        """The body of GET /v1/doctor."""
+        from labkit.daemon.lab_report import doctor
+
+        return doctor(self)
+
+    def catalog(self) -> list[Json]:
+        """The body of GET /v1/catalog."""
+        from labkit.host.image.catalog import Catalog
+
+        return [{"name": entry.name, "summary": entry.summary} for entry in Catalog().entries()]
+
 
 def _shared_images() -> list[Path]:
     """Image stores to read besides our own (LABKIT_SHARED_IMAGES, separated like PATH)."""

@@ -81,30 +81,24 @@ async def _spawn(lab: Lab, command: _Command) -> asyncio.subprocess.Process:
             "there is no lab host to run on (hollow mode)",
             hint="`labkit doctor` says what is missing on this machine",
         )
-    environment = {"PATH": _PATH, "HOME": "/root", "TERM": "dumb", **command.env}
-    namespaces = [f"--mount=/proc/self/fd/{lab.host.mnt}", f"--net=/proc/self/fd/{lab.host.net}"]
-    # The working folder is one of the lab host's, so it is entered there, by the lab host's shell.
-    enter = ["sh", "-c", 'cd "$0" || exit 126; exec "$@"', command.cwd]
+    from labkit.host.isolation.anchor import host_command
+
+    words, handles = host_command(lab.host, command.argv, cwd=command.cwd)
     try:
         return await asyncio.create_subprocess_exec(
-            "nsenter",
-            *namespaces,
-            "--",
-            *enter,
-            *command.argv,
+            *words,
             stdin=asyncio.subprocess.PIPE if command.stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=environment,
-            cwd="/",
-            pass_fds=(lab.host.mnt, lab.host.net),
+            env={"PATH": _PATH, "HOME": "/root", "TERM": "dumb", **command.env},
+            pass_fds=handles,
             start_new_session=True,
         )
     except OSError as error:
-        raise SystemFailure(
-            f"cannot enter the lab host: nsenter: {error.strerror}",
-            hint="it belongs to the package util-linux",
-        ) from error
+        raise SystemFailure(f"cannot enter the lab host: {error.strerror}") from error
+    finally:
+        for handle in handles:
+            os.close(handle)
 
 
 def _kill(child: asyncio.subprocess.Process) -> None:
