@@ -23,8 +23,9 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self._kinds: tuple[Callable[[], str], ...] = (
             self._crash,
-            self._crash,
             self._crash_leader,
+            self._reboot,
+            self._reboot_all,
             self._pause,
             self._cut,
             self._cut,
@@ -65,6 +66,21 @@ class Faults:
             return ""
         self._down(leader.id)
         return "crash leader"
+
+    def _blink(self, server_id: int) -> None:
+        """Down and up again before the others have noticed, and before an election is over."""
+        self._cluster.crash(server_id)
+        self._cluster.loop.after(self._delay(3 * MS), self._cluster.restart, server_id)
+
+    def _reboot(self) -> str:
+        self._blink(self._any())
+        return "quick restart"
+
+    def _reboot_all(self) -> str:
+        for server_id in sorted(self._cluster.servers):
+            if self._cluster.rng.random() < 0.6:
+                self._blink(server_id)
+        return "quick restart of many"
 
     def _pause(self) -> str:
         server = self._cluster.servers[self._any()]
@@ -111,7 +127,8 @@ class Faults:
             return ""
         rng = self._cluster.rng
         everyone = sorted(self._cluster.servers)
-        voters = [server for server in everyone if rng.random() < 0.7] or everyone
+        share = rng.choice((0.4, 0.7))
+        voters = [server for server in everyone if rng.random() < share] or everyone
         rest = [server for server in everyone if server not in voters]
         learners = [server for server in rest if rng.random() < 0.5]
         return self._ask(
