@@ -149,7 +149,7 @@ class _signals:  # noqa: N801 - reads as a statement: with _signals(cancel)
         for number, before in self._before.items():
             signal.signal(number, before)  # type: ignore[arg-type]
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _note(self, _: int, __: FrameType | None) -> None:
         if self._cancel.is_set():
             raise KeyboardInterrupt
         self._cancel.set()

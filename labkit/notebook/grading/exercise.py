@@ -6,6 +6,7 @@ exercise.toml:
     minutes = 30                 # for a student
     images = ["busybox"]         # must be present before a submission runs
     needs = ["memory", "pids"]   # what the machine must offer, or the exercise is not gradable
+    lab = true                   # whether submissions get a lab (false: only answers are checked)
     [limits]                     # of one submission while it is graded
     cell_s = 60
     total_s = 300
@@ -84,6 +85,7 @@ class Exercise:
     minutes: int
     images: tuple[str, ...]
     needs: tuple[str, ...]
+    lab: bool
     limits: Limits
     checks: tuple[Check, ...] = field(repr=False)
 
@@ -113,8 +115,9 @@ class Exercise:
             name=folder.name,
             title=str(table.get("title", folder.name)),
             minutes=int(table.get("minutes", 30)),
-            images=tuple(map(str, table.get("images", ("busybox",)))),
+            images=tuple(map(str, table.get("images", ()))),
             needs=tuple(map(str, table.get("needs", ()))),
+            lab=bool(table.get("lab", True)),
             limits=Limits.from_table(table.get("limits", {}), f"{folder.name}/exercise.toml"),
             checks=load_checks(folder),
         )

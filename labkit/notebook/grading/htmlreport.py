@@ -55,8 +55,7 @@ def render(view: dict[str, Any]) -> str:
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'\">",
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         f"<title>{escape(view['title'])}: {escape(view['student'])}</title>",
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{escape(view['title'])}</h1>",

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Lab:
 
     session: ShellSession
     limits: Limits
+    has_daemon: bool
     _child: Child
     _socket: socket.socket
     _group: SubmissionGroup | None
@@ -63,8 +64,11 @@ class Lab:
     def wait_ready(self, timeout_s: float = _DAEMON_START_S) -> None:
         """Wait for the daemon's sockets and keep hold of them.
 
-        Raises Unavailable with the end of the lab's log when they do not appear.
+        Raises Unavailable with the end of the lab's log when they do not appear. A lab without
+        a daemon is ready at once.
         """
+        if not self.has_daemon:
+            return
         end = time.monotonic() + timeout_s
         while True:
             reply, descriptors = self._ask("pin")
@@ -80,9 +84,11 @@ class Lab:
 
     def world(self, *, seed: int = 0) -> World:
         """The lab as checks see it, together with what the student recorded."""
-        if not self._pinned:
+        docker, lab = ("/proc/self/fd/-1",) * 2  # names nothing: a check that asks is told so
+        if self._pinned:
+            docker, lab = (f"/proc/self/fd/{descriptor}" for descriptor in self._pinned)
+        elif self.has_daemon:
             raise Unavailable("the lab of this submission is not running")
-        docker, lab = (f"/proc/self/fd/{descriptor}" for descriptor in self._pinned)
         return World(
             Api(partial(connect_unix, docker)),
             Api(partial(connect_unix, lab)),
@@ -194,7 +200,6 @@ class LabFactory:
         *,
         limits: Limits | None = None,
         prepare_images: bool = False,
-        daemon: bool = True,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Lab:
         """Start a lab. With `prepare_images` it may write the image store (only ours may)."""
@@ -206,13 +211,13 @@ class LabFactory:
         mountpoint.mkdir()
         log = self._folder / f"{number}.log"
         plan = self._plan(exercise, limits, mountpoint, group, prepare_images=prepare_images)
-        plan = replace(plan, daemon=daemon)
+
         with open(log, "wb", buffering=0) as sink:
             child, control, session = self._zygote.sandbox(
                 plan, log=sink.fileno(), cancelled=cancelled
             )
         control.settimeout(_DAEMON_START_S)
-        return Lab(session, limits, child, control, group, mountpoint, log)
+        return Lab(session, limits, exercise.lab, child, control, group, mountpoint, log)
 
     def close(self) -> None:
         self._groups.close()
@@ -232,9 +237,10 @@ class LabFactory:
             binds.append([str(self._images), SHARED_IMAGES, True])
         cwd = f"{STUDENT_HOME}/{exercise.name}"
         lab_env, shell_env = _environments(exercise, shared=not prepare_images)
-        shell_limits = {"core": 0, "fsize": limits.disk_bytes, "nproc": limits.pids}
+        shell_limits = {"core": 0, "fsize": limits.disk_bytes}
         if group is None:
-            shell_limits["as"] = limits.memory_bytes * 4  # address space is not memory
+            # The next best thing without control groups. Address space is not memory.
+            shell_limits |= {"nproc": limits.pids, "as": limits.memory_bytes * 4}
         return Plan(
             mountpoint=str(mountpoint),
             binds=binds,
@@ -252,6 +258,7 @@ class LabFactory:
             join_shell=group.join_shell if group else [],
             cgroups=group.mounts if group else [],
             shell_limits=shell_limits,
+            daemon=exercise.lab,
             writable_images=str(self._images) if prepare_images else "",
         )
 

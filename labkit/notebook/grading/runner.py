@@ -5,6 +5,7 @@ from __future__ import annotations
 # mypy: allow-untyped-calls
 import ast
 import contextlib
+import logging
 import re
 import sys
 import time
@@ -157,6 +158,8 @@ class Grader:
 
             from labkit.notebook.grading.papermill_engine import Journal, LabkitEngine, register
         register(LabkitEngine)
+        # A submission without a parameters cell is no news to the person who grades.
+        logging.getLogger("papermill").setLevel(logging.ERROR)
         journal = Journal()
         target = self.executed / f"{slug(result.student)}.ipynb" if self.executed else None
         # A cell that raised is in the journal; the checks decide what that is worth.

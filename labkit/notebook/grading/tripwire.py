@@ -21,7 +21,6 @@ _ORDINARY = (
     "/sbin/",
     "/etc/",
     "/dev/",
-    "/tmp/",  # noqa: S108 - a prefix to compare with
     "/proc/",
     "/sys/",
     "/run/labkit",
@@ -38,7 +37,8 @@ class _Watcher:
         self._seen: set[tuple[str, str]] = set()
         self._busy = False
         self._owner = os.getpid()
-        self._ordinary = (*_ORDINARY, sys.prefix, sys.base_prefix, os.getcwd())
+        labkit = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        self._ordinary = (*_ORDINARY, sys.prefix, sys.base_prefix, labkit, os.getcwd())
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """The audit hook (sys.addaudithook)."""
