@@ -207,7 +207,7 @@ class TarReader:
             entry.major = _number(header[329:337], "a device number")
             entry.minor = _number(header[337:345], "a device number")
         sparse = self._apply_pax(entry, pax)
-        if kind == "file" and flag in (b"0", b"\0") and name.endswith("/"):
+        if kind == "file" and flag in (b"0", b"\0") and entry.name.endswith("/"):
             entry.kind = kind = "dir"  # how tools before POSIX wrote a folder
         stored = entry.size if kind == "file" else 0
         self._left, self._padding = stored, -stored % BLOCK
