@@ -34,6 +34,7 @@ __all__ = [
     "enter_user_namespace",
     "find_anchor",
     "host_command",
+    "host_namespace_flags",
     "process_start_time",
     "run_on_host",
     "shim_path",
@@ -276,6 +277,17 @@ def enter_user_namespace(host: HostNamespaces) -> None:
     libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
+def host_namespace_flags(host: HostNamespaces) -> int:
+    """What setns(2) must join to be on the host; the user namespace only if this process is not
+    in it already, since joining one's own is refused."""
+    kinds = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS
+    with contextlib.suppress(OSError):
+        own = os.stat("/proc/self/ns/user").st_ino
+        if os.stat(f"/proc/{host.anchor_pid}/ns/user").st_ino != own:
+            kinds |= CLONE_NEWUSER
+    return kinds
+
+
 def host_command(
     host: HostNamespaces, argv: Sequence[str], *, cwd: str = "/"
 ) -> tuple[list[str], tuple[int, ...]]:
@@ -288,12 +300,8 @@ def host_command(
         handle = os.pidfd_open(host.anchor_pid)
     except OSError as error:
         raise Unavailable("the lab host does not run", hint="start it with `labkit up`") from error
-    kinds = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS
-    with contextlib.suppress(OSError):
-        own = os.stat("/proc/self/ns/user").st_ino
-        if os.stat(f"/proc/{host.anchor_pid}/ns/user").st_ino != own:
-            kinds |= CLONE_NEWUSER
-    command = [str(shim_path()), "anchor", "enter", str(handle), str(kinds), cwd, *argv]
+    kinds = str(host_namespace_flags(host))
+    command = [str(shim_path()), "anchor", "enter", str(handle), kinds, cwd, *argv]
     return command, (handle,)
 
 

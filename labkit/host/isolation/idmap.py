@@ -62,14 +62,19 @@ def root_mapping(kind: Kind) -> tuple[IdMapping, ...]:
 
 
 def write_maps(pid: int, uids: Sequence[IdMapping], gids: Sequence[IdMapping]) -> None:
-    """Give the user namespace of `pid` its maps. Raises SystemFailure when that is refused."""
+    """Give the user namespace of `pid` its maps; an empty one is left for later.
+
+    Raises SystemFailure when that is refused.
+    """
     try:
-        _write(pid, "uid", uids)
+        if uids:
+            _write(pid, "uid", uids)
         if len(gids) == 1 and gids[0].count == 1:
             # The kernel lets an unprivileged user map a group only where groups are frozen.
             with contextlib.suppress(OSError):
                 _put(f"/proc/{pid}/setgroups", "deny")
-        _write(pid, "gid", gids)
+        if gids:
+            _write(pid, "gid", gids)
     except OSError as error:
         raise SystemFailure(
             f"cannot map ids of process {pid}: {error.strerror}",

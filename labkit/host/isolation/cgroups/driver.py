@@ -211,13 +211,20 @@ class CgroupDriver:
             self._group(name).remove(timeout_s=timeout_s)
         return removed
 
-    def close(self) -> bool:
-        """Remove the lab's own folders if no group is left in them; True when they are gone."""
-        gone = True
+    def close(self, *, timeout_s: float = 2.0) -> bool:
+        """Remove the lab's own folders if no group is left in them; True when they are gone.
+
+        The kernel finishes off a removed group a moment later, and says EBUSY until then.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            gone = [_rmdir(base) for base in self.bases]
+            if all(gone) or self.names() or time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
         for base in self.bases:
-            gone = _rmdir(base) and gone
             _rmdir(base.parent)  # another lab may still use it
-        return gone
+        return all(gone)
 
 
 def _rmdir(folder: Path) -> bool:

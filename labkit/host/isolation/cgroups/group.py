@@ -127,17 +127,18 @@ class Cgroup:
 
         Raises InvalidParameter when the kernel refuses a value. Limits already set stay.
         """
-        if not self.folders:
-            return []
-        settings = settings_v1(limits) if self.v1 else settings_v2(limits)
-        if self.v1:
-            settings = self._in_raising_order(settings)
         warnings: list[str] = []
-        for setting in settings:
-            sentence = self._write(setting)
+        for setting in self.settings(limits):
+            sentence = self.apply(setting)
             if sentence and sentence not in warnings:
                 warnings.append(sentence)
         return warnings
+
+    def settings(self, limits: ResourceLimits) -> list[Setting]:
+        """The writes that `update` would do, in order."""
+        if self.v1:
+            return self._in_raising_order(settings_v1(limits))
+        return settings_v2(limits) if self.unified is not None else []
 
     def _in_raising_order(self, settings: list[Setting]) -> list[Setting]:
         """v1 refuses a memory limit above memory+swap: raise the sum first, lower it last."""
@@ -156,7 +157,8 @@ class Cgroup:
         settings[limit], settings[total] = settings[total], settings[limit]
         return settings
 
-    def _write(self, setting: Setting) -> str:
+    def apply(self, setting: Setting) -> str:
+        """Do one write; the sentence to warn with if it cannot be enforced, else an empty one."""
         folder = self.v1.get(setting.controller, self.unified)
         if folder is None:
             return setting.missing

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CgroupKind", "Layout", "find_layout", "layout_below", "parse_mountinfo"]
+__all__ = [
+    "CgroupKind",
+    "Layout",
+    "find_layout",
+    "layout_below",
+    "parse_mount_targets",
+    "parse_mountinfo",
+]
 
 CgroupKind = Literal["v1", "v2", "hybrid", "none"]
 
@@ -96,6 +103,16 @@ def parse_mountinfo(text: str) -> tuple[dict[str, Path], Path | None]:
                 if option in _V1_CONTROLLERS:
                     v1.setdefault(option, where)
     return v1, unified
+
+
+def parse_mount_targets(text: str) -> list[str]:
+    """The mount points in mountinfo's text, in order."""
+    found = []
+    for line in text.splitlines():
+        fields = line.split(" ")
+        if len(fields) > 4:
+            found.append(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
+    return found
 
 
 def _offered(unified: Path | None) -> frozenset[str]:

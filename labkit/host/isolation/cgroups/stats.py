@@ -132,7 +132,10 @@ def read_v1(folders: Mapping[str, Path]) -> CgroupStats:
         memory_usage_bytes=_number(memory / "memory.usage_in_bytes"),
         memory_max_usage_bytes=_number(memory / "memory.max_usage_in_bytes"),
         memory_limit_bytes=0 if limit >= _UNLIMITED_V1 else limit,
-        memory_failcnt=_number(memory / "memory.failcnt"),
+        # With both limits equal the sum of memory and swap is charged, and refused, first.
+        memory_failcnt=max(
+            _number(memory / "memory.failcnt"), _number(memory / "memory.memsw.failcnt")
+        ),
         memory_inactive_file_bytes=detail.get("total_inactive_file", 0),
         memory_detail=detail,
         oom_kills=_pairs(memory / "memory.oom_control").get("oom_kill", 0),
