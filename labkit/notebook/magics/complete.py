@@ -82,7 +82,8 @@ def _matcher(notebook: Notebook) -> Callable[..., Any]:
             "suppress": True,
         }
 
-    return labkit_matcher
+    matcher: Callable[..., Any] = labkit_matcher
+    return matcher
 
 
 def _offset(context: Any) -> int:

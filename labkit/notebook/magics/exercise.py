@@ -14,7 +14,7 @@ def run_check(notebook: Notebook, text: str, *, keep: bool) -> Any:
     """Show the report of the exercise named, or of the one this notebook stands in."""
     reports: list[Any] = []
 
-    def work(surface: NotebookSurface) -> int:
+    def work(_: NotebookSurface) -> int:
         from labkit.notebook.grading import instant
 
         words = notebook.parse(text).words
@@ -59,5 +59,5 @@ def _deliver(found: list[Any], *, keep: bool) -> Any:
         return found[0]
     from IPython.display import display
 
-    display(found[0])
+    display(found[0])  # type: ignore[no-untyped-call]
     return None

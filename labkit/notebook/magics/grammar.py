@@ -245,7 +245,7 @@ class _Reader:
             self._put(self.run(command).rstrip("\n"), split=split)
             return
         match = _VARIABLE.match(self.text, self.at)
-        name = (match[1] or match[2]) if match else None
+        name = str(match[1] or match[2]) if match else ""
         if match and name in self.environ:
             self.at = match.end()
             self._put(self.environ[name], split=split)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,7 @@ def _nodes(notebook: Notebook, words: list[str], surface: NotebookSurface) -> in
 
 
 def make_table(
-    columns: tuple[str, ...], rows: list[tuple[str, ...]], records: list[dict[str, Any]]
+    columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], records: list[dict[str, Any]]
 ) -> Table:
     """A listing laid out as Docker's client does: columns three blanks apart."""
     widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
@@ -111,7 +111,7 @@ def make_table(
         + "\n"
         for line in [columns, *rows]
     )
-    return Table(columns, rows, text, records)
+    return Table(columns, list(rows), text, records)
 
 
 def _make_view(notebook: Notebook, words: list[str]) -> Any:
@@ -123,7 +123,7 @@ def _make_view(notebook: Notebook, words: list[str]) -> Any:
     return widgets.make_view(words[0], notebook.session.lab())
 
 
-def _view(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
+def _view(notebook: Notebook, words: list[str], _surface: NotebookSurface) -> int:
     from labkit.notebook import widgets
 
     widgets.show_widget(_make_view(notebook, words))
@@ -188,7 +188,7 @@ def _up(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
     return 0
 
 
-def _down(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
+def _down(_notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
     _expect(words, 0, "down")
     from labkit.base.paths import LabPaths
     from labkit.notebook.lifecycle import take_down
@@ -198,7 +198,7 @@ def _down(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int
     return 0
 
 
-def _reset(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
+def _reset(_notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
     from labkit.base.paths import LabPaths
     from labkit.notebook.lifecycle import reset, take_down
 
@@ -221,10 +221,10 @@ def _reset(notebook: Notebook, words: list[str], surface: NotebookSurface) -> in
     return 0
 
 
-def _later(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
+def _later(_notebook: Notebook, _words: list[str], _surface: NotebookSurface) -> int:
     raise Unsupported(
         "saving and restoring a lab is not there yet",
-        hint="images and containers stay in the lab by themselves; `labkit down` does not remove them",
+        hint="images and containers stay in the lab by themselves, also over `labkit down`",
     )
 
 

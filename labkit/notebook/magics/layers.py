@@ -1,4 +1,4 @@
-"""The progress of a pull: one bar per layer, and the text Docker's client prints without a terminal."""
+"""The progress of a pull: one bar per layer, and the lines of Docker's client as text."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def _row(name: str, layer: _Layer) -> str:
         size = format_size(layer.total) if layer.total else ""
     return (
         f"<div class='lk-layer'><code>{escape(name)}</code><span>{escape(layer.status)}</span>"
-        f"<span class='lk-bar{done}' role='progressbar' aria-label='layer {escape(name, quote=True)}' "
+        f"<span class='lk-bar{done}' role='progressbar' "
+        f"aria-label='layer {escape(name, quote=True)}' "
         f"aria-valuemin='0' aria-valuemax='100' aria-valuenow='{percent}'>"
         f"<i style='width:{percent}%'></i></span><span>{size}</span></div>"
     )

@@ -31,5 +31,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader went away; do not complain
+        sys.stdout = None  # the reader went away; do not complain
         return 141

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from labkit.base.quantities import format_size
 
-__all__ = ["BoundedText", "HEAD_CHARACTERS", "HEAD_LINES", "TAIL_CHARACTERS"]
+__all__ = ["HEAD_CHARACTERS", "HEAD_LINES", "TAIL_CHARACTERS", "BoundedText"]
 
 HEAD_CHARACTERS = 400_000
 HEAD_LINES = 4_000

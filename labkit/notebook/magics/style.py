@@ -26,7 +26,8 @@ font-size:13px;line-height:1.45}
 .lk table.lk-table{border-collapse:collapse;margin:2px 0 4px;font-size:12.5px;border:0;
 font-variant-numeric:tabular-nums}
 .lk table.lk-table th,.lk table.lk-table td{text-align:left;vertical-align:top;white-space:pre;
-padding:4px 14px 4px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#8884);max-width:none}
+padding:4px 14px 4px 8px;border:0;max-width:none;
+border-bottom:1px solid var(--jp-border-color2,#8884)}
 .lk table.lk-table th{font-weight:600;font-size:11px;letter-spacing:.03em;
 color:var(--jp-ui-font-color2,#777);border-bottom:1px solid var(--jp-border-color1,#8888)}
 .lk table.lk-table td.lk-mono{font-family:var(--jp-code-font-family,monospace);font-size:12px}

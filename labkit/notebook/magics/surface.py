@@ -38,9 +38,9 @@ def show(
     if html is not None:
         data["text/html"] = html
     if name is None:
-        display(data, raw=True)
+        display(data, raw=True)  # type: ignore[no-untyped-call]
     else:
-        display(data, raw=True, display_id=name, update=update)
+        display(data, raw=True, display_id=name, update=update)  # type: ignore[no-untyped-call]
 
 
 class NotebookSurface:

@@ -50,4 +50,5 @@ def _dot(status: str) -> str:
 
 def _mark(colour: str, *, filled: bool = False) -> str:
     inside = colour if filled else "transparent"
-    return f"<i class='lk-dot' aria-hidden='true' style='border-color:{colour};background:{inside}'></i>"
+    style = f"border-color:{colour};background:{inside}"
+    return f"<i class='lk-dot' aria-hidden='true' style='{style}'></i>"

@@ -53,4 +53,4 @@ def show_widget(widget: Any) -> None:
     """Display a view: the widget where a browser listens, else its drawing, else its text."""
     from IPython.display import display
 
-    display(widget)
+    display(widget)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What all views share: a state that one ES module draws, a static twin, and polling while shown."""
+"""What all views share: state for one ES module, a static twin, polling while shown."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class _Kernel:
         """Follow the shell this code runs in; a view is made by a cell, so one runs now."""
         from IPython import get_ipython
 
-        shell = get_ipython()  # type: ignore[no-untyped-call]
+        shell = get_ipython()
         if shell is None or shell is self._shell:
             return
         self._shell = shell
@@ -136,7 +136,9 @@ class LiveView(View):
 
     def _somebody_looks(self) -> bool:
         self._heard_at = {
-            place: at for place, at in self._heard_at.items() if _kernel.silent_for_s(at) < _SILENCE_S
+            place: at
+            for place, at in self._heard_at.items()
+            if _kernel.silent_for_s(at) < _SILENCE_S
         }
         return bool(self._heard_at)
 

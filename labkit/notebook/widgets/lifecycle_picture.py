@@ -61,7 +61,10 @@ _ARROWS: dict[tuple[str | None, str], tuple[str, float, float, str]] = {
     ("restarting", "running"): ("M442,266 H412 Q392,266 392,246 V196", 402, 240, "start"),
     ("restarting", "exited"): ("M574,276 H620 Q640,276 640,256 V196", 596, 293, "start"),
     ("exited", "removing"): ("M706,160 H774", 740, 152, "middle"),
-    ("created", "removing"): ("M136,194 V312 Q136,328 152,328 H738 Q754,328 754,312 V196 Q754,180 774,180", 300, 320, "middle"),
+    ("created", "removing"): (
+        "M136,194 V312 Q136,328 152,328 H738 Q754,328 754,312 V196 Q754,180 774,180",
+        300, 320, "middle",
+    ),
     ("dead", "removing"): ("M828,248 V196", 820, 226, "end"),
     ("removing", "dead"): ("M856,194 V246", 864, 226, "start"),
     ("created", "created"): ("M114,138 C102,96 170,96 158,136", 136, 98, "middle"),
@@ -174,7 +177,10 @@ def describe(state: Mapping[str, Any]) -> str:
     for arrow in state["arrows"]:
         source = arrow["from"] or "(none)"
         lines.append(f"  {source:<11} --{arrow['label']}--> {arrow['to']}")
-    lines += ["", f"{len(state['containers'])} containers:" if state["containers"] else "No container."]
+    lines += [
+        "",
+        f"{len(state['containers'])} containers:" if state["containers"] else "No container.",
+    ]
     for one in state["containers"]:
         lines.append(f"  {one['name']}: {one['state']} ({one['status']})")
         lines += [f"    {step['time']}  {_step_text(step)}" for step in one["steps"]]
@@ -190,7 +196,8 @@ def _step_text(step: Mapping[str, Any]) -> str:
 
 _MARKER = (
     '<defs><marker id="lka" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-    'orient="auto-start-reverse"><path d="M0,0.6 L7.4,4 L0,7.4 z" fill="var(--soft)"/></marker></defs>'
+    'orient="auto-start-reverse"><path d="M0,0.6 L7.4,4 L0,7.4 z" fill="var(--soft)"/>'
+    "</marker></defs>"
 )
 _ROW = 22
 
@@ -204,8 +211,11 @@ def draw(state: Mapping[str, Any]) -> str:
             f'<path d="{arrow["path"]}" fill="none" stroke="var(--soft)" stroke-width="1.4" '
             'marker-end="url(#lka)"/>'
         )
-        drawing.text(arrow["x"], arrow["y"], arrow["label"], size=11, classes="s", anchor=arrow["anchor"])
-    drawing.raw(f'<circle cx="{state["start"]["x"]:g}" cy="{state["start"]["y"]:g}" r="6" fill="var(--fg)"/>')
+        drawing.text(
+            arrow["x"], arrow["y"], arrow["label"], size=11, classes="s", anchor=arrow["anchor"]
+        )
+    start = state["start"]
+    drawing.raw(f'<circle cx="{start["x"]:g}" cy="{start["y"]:g}" r="6" fill="var(--fg)"/>')
     for node in state["nodes"]:
         _node(drawing, node)
     drawing.raw("</g>")
@@ -225,8 +235,32 @@ def _node(drawing: Drawing, node: Mapping[str, Any]) -> None:
     if names:
         drawing.rect(node["x"], node["y"], node["w"], node["h"], fill=node["colour"], radius=10)
         more = f" +{len(names) - 1}" if len(names) > 1 else ""
-        drawing.text(middle, node["y"] + 23, node["id"], size=14, classes="b", anchor="middle", fill=node["ink"])
-        drawing.text(middle, node["y"] + 42, fit(names[0], 104 - 8 * len(more), 11.5) + more, size=11.5, anchor="middle", fill=node["ink"])
+        drawing.text(
+            middle,
+            node["y"] + 23,
+            node["id"],
+            size=14,
+            classes="b",
+            anchor="middle",
+            fill=node["ink"],
+        )
+        drawing.text(
+            middle,
+            node["y"] + 42,
+            fit(names[0], 104 - 8 * len(more), 11.5) + more,
+            size=11.5,
+            anchor="middle",
+            fill=node["ink"],
+        )
     else:
-        drawing.rect(node["x"], node["y"], node["w"], node["h"], fill="var(--back)", stroke="var(--line)", radius=10, stroke_width=1.5)
+        drawing.rect(
+            node["x"],
+            node["y"],
+            node["w"],
+            node["h"],
+            fill="var(--back)",
+            stroke="var(--line)",
+            radius=10,
+            stroke_width=1.5,
+        )
         drawing.text(middle, node["y"] + 33, node["id"], size=14, classes="s", anchor="middle")

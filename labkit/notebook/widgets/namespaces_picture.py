@@ -25,7 +25,9 @@ KINDS: dict[str, str] = {
     "user": "user and group ids",
 }
 _HOST_OWNERS = ("host", "anchor", "labkit", "shim")
-_COLOURS = [OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "sky", "vermillion", "yellow")]  # fmt: skip
+_COLOURS = [
+    OKABE_ITO[name] for name in ("blue", "orange", "green", "purple", "sky", "vermillion", "yellow")
+]
 
 
 def namespaces_state(
@@ -225,7 +227,11 @@ def _sharing_sentence(group: Mapping[str, Any]) -> str:
 def _text_table(processes: list[dict[str, Any]], *, inside: bool) -> list[str]:
     if not processes:
         return ["  no process"]
-    lines = ["  PID outside  PID inside  USER        COMMAND" if inside else "  PID      USER        COMMAND"]
+    lines = [
+        "  PID outside  PID inside  USER        COMMAND"
+        if inside
+        else "  PID      USER        COMMAND"
+    ]
     for process in processes:
         command = "  " * process["depth"] + process["command"]
         if process["differs"]:
@@ -262,10 +268,17 @@ def draw(state: Mapping[str, Any]) -> str:
         heights[side] += _group_card(drawing, group, x, y + heights[side]) + _GAP
     y += max(heights)
     if not state["groups"]:
-        drawing.text(_PAD, y + 12, "No container and no box: everything is in the host’s namespaces.", classes="s")
+        drawing.text(
+            _PAD,
+            y + 12,
+            "No container and no box: everything is in the host’s namespaces.",
+            classes="s",
+        )
         y += 26
     if state["others"]:
-        drawing.text(_PAD, y + 8, f"and {state['others']} other processes of this machine", classes="s")
+        drawing.text(
+            _PAD, y + 8, f"and {state['others']} other processes of this machine", classes="s"
+        )
         y += 20
     return drawing.document(y + 8)
 
@@ -279,7 +292,13 @@ def _host_card(drawing: Drawing, host: Mapping[str, Any], y: float) -> float:
     step = (width - 28 + 8) / len(KINDS)
     for number, (kind, inode) in enumerate(host["namespaces"].items()):
         x = _PAD + 14 + number * step
-        _tile(drawing, x, y + 36, step - 8, {"kind": kind, "inode": inode, "state": "host", "word": ""})
+        _tile(
+            drawing,
+            x,
+            y + 36,
+            step - 8,
+            {"kind": kind, "inode": inode, "state": "host", "word": ""},
+        )
     _rows(drawing, processes, _PAD + 14, y + 36 + 42 + 18, width - 28, inside=False)
     return height
 
@@ -290,13 +309,23 @@ def _group_card(drawing: Drawing, group: Mapping[str, Any], x: float, y: float) 
     height = 40 + 2 * (_TILE_H + 8) + 14 + _ROW * (len(processes) + 1 + (hidden > 0))
     drawing.rect(x, y, _CARD, height, fill="var(--back)", stroke="var(--line)", radius=10)
     drawing.rect(x, y + 10, 4, height - 20, fill=group["colour"], radius=2)
-    drawing.text(x + 16, y + 25, fit(f"{group['kind']} {group['name']}", 220, 14), size=14, classes="b")
+    drawing.text(
+        x + 16, y + 25, fit(f"{group['kind']} {group['name']}", 220, 14), size=14, classes="b"
+    )
     drawing.text(x + _CARD - 14, y + 25, fit(group["image"], 170), classes="s", anchor="end")
     step = (_CARD - 30 + 8) / 4
     for number, tile in enumerate(group["tiles"]):
-        _tile(drawing, x + 16 + (number % 4) * step, y + 38 + (number // 4) * (_TILE_H + 8), step - 8, tile)
+        _tile(
+            drawing,
+            x + 16 + (number % 4) * step,
+            y + 38 + (number // 4) * (_TILE_H + 8),
+            step - 8,
+            tile,
+        )
     last_x, last_y = x + 16 + 3 * step, y + 38 + _TILE_H + 8
-    drawing.text(last_x + 4, last_y + 24, f"{group['own']} of {len(group['tiles'])}", size=17, classes="b")
+    drawing.text(
+        last_x + 4, last_y + 24, f"{group['own']} of {len(group['tiles'])}", size=17, classes="b"
+    )
     drawing.text(last_x + 4, last_y + 41, "its own", size=11, classes="s")
     top = y + 38 + 2 * (_TILE_H + 8) + 12
     _rows(drawing, processes, x + 16, top, _CARD - 30, inside=True)
@@ -320,7 +349,13 @@ def _tile(drawing: Drawing, x: float, y: float, width: float, tile: Mapping[str,
 
 
 def _rows(
-    drawing: Drawing, processes: list[dict[str, Any]], x: float, y: float, width: float, *, inside: bool
+    drawing: Drawing,
+    processes: list[dict[str, Any]],
+    x: float,
+    y: float,
+    width: float,
+    *,
+    inside: bool,
 ) -> None:
     columns = [0, 80, 150, 218] if inside else [0, 80, 150]
     titles = ["PID outside", "inside", "user", "command"] if inside else ["PID", "user", "command"]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (lines of magics are quoted whole)
 """The grammar of a magic's line, piece by piece and against a real sh."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import subprocess
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from labkit.notebook.magics.grammar import GrammarError, Line, parse, substitute_text
 
 
@@ -18,10 +20,16 @@ def words(text: str, /, **names: object) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("run -d --name web busybox sleep 1d", ["run", "-d", "--name", "web", "busybox", "sleep", "1d"]),
+        (
+            "run -d --name web busybox sleep 1d",
+            ["run", "-d", "--name", "web", "busybox", "sleep", "1d"],
+        ),
         ("", []),
         ("   ps   -a  ", ["ps", "-a"]),
-        ("run busybox sh -c 'echo \"hi\" | cat; exit 3'", ["run", "busybox", "sh", "-c", 'echo "hi" | cat; exit 3']),
+        (
+            "run busybox sh -c 'echo \"hi\" | cat; exit 3'",
+            ["run", "busybox", "sh", "-c", 'echo "hi" | cat; exit 3'],
+        ),
         ('run busybox sh -c "echo \\"hi\\""', ["run", "busybox", "sh", "-c", 'echo "hi"']),
         ("run -e A='b c'd busybox", ["run", "-e", "A=b cd", "busybox"]),
         ("run -e EMPTY='' busybox ''", ["run", "-e", "EMPTY=", "busybox", ""]),
@@ -44,10 +52,27 @@ def test_a_backslash_continues_the_line() -> None:
 
 
 def test_a_template_arrives_whole() -> None:
-    assert words("inspect -f '{{json .State}}' web", json=1) == ["inspect", "-f", "{{json .State}}", "web"]
-    assert words("inspect -f {{json .State}} web", json=1) == ["inspect", "-f", "{{json .State}}", "web"]
-    assert words('ps --format "{{.Names}}: {{.Status}}"') == ["ps", "--format", "{{.Names}}: {{.Status}}"]
-    assert words('ps -f "{{range $i, $e := .X}}{{$HOME}}{{end}}"')[-1] == "{{range $i, $e := .X}}{{$HOME}}{{end}}"
+    assert words("inspect -f '{{json .State}}' web", json=1) == [
+        "inspect",
+        "-f",
+        "{{json .State}}",
+        "web",
+    ]
+    assert words("inspect -f {{json .State}} web", json=1) == [
+        "inspect",
+        "-f",
+        "{{json .State}}",
+        "web",
+    ]
+    assert words('ps --format "{{.Names}}: {{.Status}}"') == [
+        "ps",
+        "--format",
+        "{{.Names}}: {{.Status}}",
+    ]
+    assert (
+        words('ps -f "{{range $i, $e := .X}}{{$HOME}}{{end}}"')[-1]
+        == "{{range $i, $e := .X}}{{$HOME}}{{end}}"
+    )
     assert words("ps --format {{.ID}}|{{.Names}}")[-1] == "{{.ID}}"  # the bare | is still sh's
 
 
@@ -64,7 +89,15 @@ def test_a_python_variable_is_replaced_only_where_it_is_one() -> None:
 def test_a_value_is_split_like_a_shell_variable_and_never_read_again() -> None:
     assert words("run {options} x", options="-d --rm") == ["run", "-d", "--rm", "x"]
     assert words('echo "{text}"', text="a  b") == ["echo", "a  b"]
-    assert words("echo {text}", text="$HOME; rm 'x' # | `y`") == ["echo", "$HOME;", "rm", "'x'", "#", "|", "`y`"]
+    assert words("echo {text}", text="$HOME; rm 'x' # | `y`") == [
+        "echo",
+        "$HOME;",
+        "rm",
+        "'x'",
+        "#",
+        "|",
+        "`y`",
+    ]
     assert words("rm {ids} -f", ids=["a", "b c"]) == ["rm", "a", "b c", "-f"]
     assert words("rm {ids}", ids=[]) == ["rm"]
     assert words("rm x{ids}y", ids=["1", "2"]) == ["rm", "x1", "2y"]
@@ -74,14 +107,30 @@ def test_a_value_is_split_like_a_shell_variable_and_never_read_again() -> None:
 
 
 def test_the_environment_is_used_where_it_has_the_name() -> None:
-    assert words("-v $HOME/a:/a ${HOME} '$HOME' \"$HOME\"") == ["-v", "/home/ada/a:/a", "/home/ada", "$HOME", "/home/ada"]
-    assert words('sh -c "for i in 1; do echo $i $? $$; done"')[-1] == "for i in 1; do echo $i $? $$; done"
+    assert words("-v $HOME/a:/a ${HOME} '$HOME' \"$HOME\"") == [
+        "-v",
+        "/home/ada/a:/a",
+        "/home/ada",
+        "$HOME",
+        "/home/ada",
+    ]
+    assert (
+        words('sh -c "for i in 1; do echo $i $? $$; done"')[-1]
+        == "for i in 1; do echo $i $? $$; done"
+    )
     assert words("x $EMPTY y") == ["x", "y"]
 
 
 def test_a_tilde_is_home_at_the_beginning_of_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    assert words("-v ~/data:/data ~ a~ '~' ~x") == ["-v", "/home/ada/data:/data", "/home/ada", "a~", "~", "~x"]
+    assert words("-v ~/data:/data ~ a~ '~' ~x") == [
+        "-v",
+        "/home/ada/data:/data",
+        "/home/ada",
+        "a~",
+        "~",
+        "~x",
+    ]
 
 
 def test_command_substitution_is_handed_out_and_split() -> None:
@@ -92,7 +141,18 @@ def test_command_substitution_is_handed_out_and_split() -> None:
         return "one\ntwo three\n\n"
 
     line = parse("""rm -f $(docker ps -aq) "$(pwd)/x" '$(no)' `docker ps`""", run=run)
-    assert line.words == ("rm", "-f", "one", "two", "three", "one\ntwo three/x", "$(no)", "one", "two", "three")
+    assert line.words == (
+        "rm",
+        "-f",
+        "one",
+        "two",
+        "three",
+        "one\ntwo three/x",
+        "$(no)",
+        "one",
+        "two",
+        "three",
+    )
     assert asked == ["docker ps -aq", "pwd", "docker ps"]
 
 
@@ -146,7 +206,9 @@ def test_a_final_ampersand_means_background() -> None:
         parse("run a & run b")
 
 
-@pytest.mark.parametrize("text", ["run 'x", 'run "x', "run $(x", "run `x", "ps | grep 'x", "x $(a 'b)"])
+@pytest.mark.parametrize(
+    "text", ["run 'x", 'run "x', "run $(x", "run `x", "ps | grep 'x", "x $(a 'b)"]
+)
 def test_an_open_quotation_is_named(text: str) -> None:
     with pytest.raises(GrammarError, match="unexpected end of the line") as caught:
         parse(text, run=lambda _: "")
@@ -163,7 +225,11 @@ def test_substitution_in_sh_text_keeps_comments_and_operators() -> None:
     assert substitute_text(text, {"name": "web"}) == "ps -ef | grep web & # web"
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
+    )
+)
 def test_quoted_words_come_back_as_they_were(parts: list[str]) -> None:
     assert list(parse(" ".join(shlex.quote(part) for part in parts)).words) == parts
 
@@ -174,7 +240,11 @@ def test_quoted_words_come_back_as_they_were(parts: list[str]) -> None:
 @example('"a\\b\\"c"')
 def test_quoting_agrees_with_a_real_sh(text: str) -> None:
     shell = subprocess.run(
-        ["sh", "-c", f"printf '%s\\0' x {text}\n"], capture_output=True, env={}, check=False, timeout=10
+        ["sh", "-c", f"printf '%s\\0' x {text}\n"],
+        capture_output=True,
+        env={},
+        check=False,
+        timeout=10,
     )
     try:
         ours = list(parse(f"x {text}", environ={}).words)
@@ -192,6 +262,8 @@ def test_any_line_is_read_or_refused_in_words(text: str) -> None:
     try:
         line = parse(text, namespace={"a": "1", "b": ["2", "3"]}, run=lambda _: "out")
     except GrammarError as error:
-        assert error.message
+        said = error.message
     else:
+        said = "read"
         assert isinstance(line, Line)
+    assert said

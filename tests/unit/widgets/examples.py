@@ -56,9 +56,21 @@ def namespaces_example() -> dict[str, Any]:
             _process(1, 0, "/sbin/init", {"kind": "host", "id": "", "name": ""}, **MACHINE),
             _process(812, 1, "labkitd", {"kind": "labkit", "id": "", "name": ""}, **MACHINE),
             _process(815, 812, "labkit-anchor default", {"kind": "anchor", "id": "", "name": ""}),
-            _process(902, 812, "labkit-shim run 9f2c4c0d7a11", {"kind": "shim", "id": "", "name": ""}),
-            _process(930, 812, "labkit-shim run 77aa12bb34cc", {"kind": "shim", "id": "", "name": ""}),
-            _process(905, 902, "sh -c trap 'exit 0' TERM; while :; do wget -qO- http://quotes.example/one >> /var/log/quotes; sleep 5; done", WEB, 1, **own),
+            _process(
+                902, 812, "labkit-shim run 9f2c4c0d7a11", {"kind": "shim", "id": "", "name": ""}
+            ),
+            _process(
+                930, 812, "labkit-shim run 77aa12bb34cc", {"kind": "shim", "id": "", "name": ""}
+            ),
+            _process(
+                905,
+                902,
+                "sh -c trap 'exit 0' TERM; while :; do wget -qO- http://quotes.example/one; "
+                "sleep 5; done",
+                WEB,
+                1,
+                **own,
+            ),
             _process(911, 905, "sleep 5", WEB, 7, **own),
             _process(933, 930, "nc -lk -p 8080", SIDE, 1, user_="1000", **side),
             _process(840, 812, "labkit-box mine", BOX),
@@ -130,3 +142,58 @@ LIFECYCLE = {
         },
     ],
 }
+
+
+def timeline_steps() -> list[dict[str, Any]]:
+    """Steps of a start as the daemon reports them (nanoseconds of CLOCK_MONOTONIC)."""
+    rows = [
+        ("daemon", "prepare", "", "the engine reads the image's users, builds the spec", 900),
+        ("shim", "enter the lab host", "setns()", "mnt namespace of the anchor", 30),
+        ("shim", "prepare log and socket", "openat(), bind(), listen()", "json.log", 90),
+        ("shim", "create namespaces", "clone3()", "mnt pid ipc uts net", 430),
+        ("child", "join cgroups", 'write("tasks", "0")', "8 hierarchies", 200),
+        ("child", "set host name", "sethostname()", "9f2c4c0d7a11", 3),
+        ("child", "bring up loopback", "ioctl(SIOCSIFFLAGS)", "lo, 127.0.0.1", 40),
+        ("child", "detach mount propagation", 'mount("/", MS_REC|MS_PRIVATE)', "", 12),
+        ("child", "mount overlay root", 'mount("overlay")', "1 lower, 1 upper", 110),
+        ("child", "mount /proc", 'mount("proc")', "", 21),
+        (
+            "child",
+            "mask paths",
+            'open_tree("/dev/null"), move_mount()',
+            "10 paths such as /proc/kcore",
+            60,
+        ),
+        (
+            "child",
+            "pivot_root",
+            'pivot_root(".", "."), umount2(MNT_DETACH)',
+            "the old root is gone",
+            55,
+        ),
+        ("child", "drop capabilities", "capset()", "14 remain", 2),
+        (
+            "child",
+            "load seccomp filter",
+            "seccomp(SECCOMP_SET_MODE_FILTER)",
+            "214 BPF instructions",
+            48,
+        ),
+        ("child", "exec", "execve()", "/bin/true", 320),
+    ]
+    steps, at = [], 1_000_000_000
+    for by, name, call, detail, took_us in rows:
+        end = at + took_us * 1000
+        steps.append(
+            {
+                "name": name,
+                "call": call,
+                "detail": detail,
+                "start_ns": at,
+                "end_ns": end,
+                "by": by,
+                "error": 0,
+            }
+        )
+        at = end + 4000
+    return steps
