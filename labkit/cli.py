@@ -154,12 +154,17 @@ def _show_status(argv: Sequence[str]) -> int:
     if not running:
         print(f"labkit is not running (home {paths.home}). Start it with: labkit up")
         return 1
-    print(f"labkit {status['version']} is running: {status['mode']}, pid {status['pid']}")
+    from labkit import __version__
+
+    print(f"labkit {__version__} is running: {status['mode']}, pid {status['pid']}")
     print(f"  home           {status['home']}")
     for node in status["nodes"]:
         print(f"  {node['name']:<13}  unix://{node['docker_socket']}")
-    for line in (*status.get("warnings", ()), *status.get("limits", ())):
-        print(f"  note: {line}")
+    for warning in status.get("warnings", ()):
+        print(f"  note: {warning}")
+    for limit in status.get("limits", ()):
+        if not limit["holds"]:
+            print(f"  note: no {limit['name']} limits: {limit['why']}")
     return 0
 
 
