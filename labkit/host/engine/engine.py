@@ -76,7 +76,7 @@ class Engine:
         """POST /containers/create: `{"Id", "Warnings"}`; NotFound when the image is missing."""
         return await lifecycle.create(self.context, body, name=name, platform=platform)
 
-    async def container_start(self, reference: str, *, detach_keys: str | None = None) -> None:
+    async def container_start(self, reference: str) -> None:
         """POST /containers/X/start.
 
         Raises NotModified when it runs, StartFailure with Docker's text (which decides the
@@ -85,7 +85,11 @@ class Engine:
         await lifecycle.start(self.context, reference)
 
     async def container_stop(
-        self, reference: str, *, timeout: int | None = None, signal: str | None = None
+        self,
+        reference: str,
+        *,
+        timeout: int | None = None,  # noqa: ASYNC109 - a grace, not a deadline
+        signal: str | None = None,
     ) -> None:
         """POST /containers/X/stop.
 
@@ -95,7 +99,11 @@ class Engine:
         await stopping.stop(self.context, reference, timeout_s=timeout, signal=signal)
 
     async def container_restart(
-        self, reference: str, *, timeout: int | None = None, signal: str | None = None
+        self,
+        reference: str,
+        *,
+        timeout: int | None = None,  # noqa: ASYNC109 - a grace, not a deadline
+        signal: str | None = None,
     ) -> None:
         """POST /containers/X/restart: stop if it runs, then start."""
         await stopping.restart(self.context, reference, timeout_s=timeout, signal=signal)
@@ -146,7 +154,6 @@ class Engine:
         stderr: bool = False,
         stream: bool = True,
         logs: bool = False,
-        detach_keys: str | None = None,
     ) -> Attachment:
         """POST /containers/X/attach. Works before start: the session goes live with the start."""
         return await attach.attach(
@@ -158,7 +165,6 @@ class Engine:
                 stderr=stderr,
                 stream=stream,
                 logs=logs,
-                detach_keys=detach_keys,
             ),
         )
 

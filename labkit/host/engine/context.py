@@ -1,0 +1,221 @@
+"""What every part of one host's engine shares: records, events, the containers, the ports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.base.errors import Conflict, InvalidParameter, NotFound, SystemFailure
+from labkit.base.ids import is_id_prefix, new_id
+from labkit.base.paths import LabPaths
+from labkit.host.engine.container import Container, State
+from labkit.host.engine.events import EventLog
+from labkit.host.engine.folderwatch import FolderWatch
+from labkit.host.engine.ports import Ports
+from labkit.host.engine.records import Records, Write
+from labkit.host.engine.states import Action, Change, successor
+from labkit.host.engine.volumes import Volumes
+
+if TYPE_CHECKING:
+    from labkit.host.engine.execs import Exec
+
+__all__ = ["Context", "Ports"]
+
+Json = dict[str, Any]
+
+_TIMELINES_KEPT = 100
+
+
+class Context:
+    """One host's engine, without its endpoints."""
+
+    def __init__(self, paths: LabPaths, ports: Ports, node: str, records: Records) -> None:
+        self.paths = paths
+        self.ports = ports
+        self.node = node
+        self.records = records
+        self.data = paths.host_data(node)
+        self.events = EventLog(records.load_events())
+        self.volumes = Volumes(self, records.load_volumes())
+        self.folders = FolderWatch()
+        self.containers: dict[str, Container] = {}
+        self.names: dict[str, str] = {}
+        self.execs: dict[str, Exec] = {}
+        self.timelines: OrderedDict[str, Json] = OrderedDict()
+        self.engine_id = records.fact("engine-id", new_id())
+        self.opened_at_ns = time.time_ns()
+        self.closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, paths: LabPaths, ports: Ports, *, node: str) -> Context:
+        """Make the folders and open the records; containers are loaded by recovery."""
+        data = paths.host_data(node)
+        try:
+            for folder in (data, data / "containers", data / "volumes"):
+                folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SystemFailure(
+                f"cannot create {data}: {error.strerror}",
+                hint="check that the disk is not full and LABKIT_HOME is writable",
+            ) from error
+        # Beside the data folder, not in it: a container that mounts /var/lib/docker of the lab
+        # host must not reach the engine's memory.
+        records = await asyncio.to_thread(Records, data.parent / "engine.sqlite")
+        return cls(paths, ports, node, records)
+
+    async def close(self) -> None:
+        """Stop watching; processes stay."""
+        self.closing = True
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for container in self.containers.values():
+            for pending in container.pending:
+                pending.abandon()
+        self.folders.close()
+        await self.records.close()
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run `work` beside, until done or `close`."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self.closing:
+            return
+        error = task.exception()
+        if error is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"{task.get_name()} failed", "exception": error, "task": task}
+            )
+
+    # -- finding ---------------------------------------------------------------------------------
+
+    def find(self, reference: str) -> Container:
+        """By id, name or unambiguous prefix, in that order."""
+        wanted = reference.removeprefix("/")
+        if wanted in self.containers:
+            return self.containers[wanted]
+        if wanted in self.names:
+            return self.containers[self.names[wanted]]
+        found = (
+            [identifier for identifier in self.containers if identifier.startswith(wanted)]
+            if is_id_prefix(wanted)
+            else []
+        )
+        if len(found) > 1:
+            raise InvalidParameter(
+                f"multiple IDs found with provided prefix: {wanted}",
+                hint="type more digits of the id, or use the container's name",
+            )
+        if not found:
+            raise NotFound(f"No such container: {reference}", hint="`docker ps -a` lists them all")
+        return self.containers[found[0]]
+
+    def claim_name(self, name: str, identifier: str) -> None:
+        """Take `name`, or Conflict with Docker's sentence."""
+        holder = self.names.get(name)
+        if holder is not None:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container '
+                f'"{holder}". You have to remove (or rename) that container to be able to reuse '
+                "that name.",
+                hint=f"`docker rm {name}` removes it, or choose another --name",
+            )
+        self.names[name] = identifier
+
+    def folder(self, identifier: str) -> Path:
+        """A container's own folder (log, hosts, hostname, resolv.conf, shim)."""
+        return self.data / "containers" / identifier
+
+    def shown(self, path: Path | str) -> str:
+        """`path` as the lab host sees it: the data folder is its /var/lib/docker."""
+        text = str(path)
+        data = str(self.data)
+        if text == data or text.startswith(data + "/"):
+            return "/var/lib/docker" + text[len(data) :]
+        return text
+
+    # -- changing --------------------------------------------------------------------------------
+
+    async def transit(
+        self,
+        container: Container,
+        action: Action,
+        state: State,
+        *,
+        events: tuple[Json, ...] = (),
+    ) -> None:
+        """Make one transition of the table durable, then visible.
+
+        `state` carries the new values; its status is overwritten by the table's. The caller holds
+        the container's lock.
+        """
+        source = container.state.status
+        target = successor(source, action)
+        assert target is not None, f"no transition {action!r} from {source!r}"
+        new = state.changed(status=target)
+        change = Change(target, time.time_ns(), action)
+        await self.records.write(
+            (
+                "UPDATE containers SET state = ? WHERE id = ?",
+                (json.dumps(new.to_json()), container.id),
+            ),
+            self.history_row(container.id, change),
+            *(EventLog.write_of(event) for event in events),
+        )
+        container.state = new
+        container.history.append(change)
+        self.events.publish(*events)
+
+    @staticmethod
+    def history_row(identifier: str, change: Change) -> Write:
+        return (
+            "INSERT INTO history(container, state, at_ns, action) VALUES (?, ?, ?, ?)",
+            (identifier, change.state, change.at_ns, change.action),
+        )
+
+    async def save_state(self, container: Container, state: State) -> None:
+        """Values that change without a transition (counters, flags, health)."""
+        container.state = state
+        await self.records.write(
+            (
+                "UPDATE containers SET state = ? WHERE id = ?",
+                (json.dumps(state.to_json()), container.id),
+            )
+        )
+
+    async def emit(
+        self, kind: str, action: str, identifier: str, attributes: dict[str, str]
+    ) -> None:
+        """Record and publish one event that goes with no transition."""
+        event = self.events.make(kind, action, identifier, attributes)
+        await self.records.write(EventLog.write_of(event))
+        self.events.publish(event)
+
+    async def container_event(self, container: Container, action: str, **extra: str) -> None:
+        """One event about a container."""
+        await self.emit("container", action, container.id, container.attributes(**extra))
+
+    def keep_timeline(self, identifier: str, timeline: Json) -> None:
+        """Remember the kernel steps of a start, also after the container is gone."""
+        self.timelines[identifier] = timeline
+        self.timelines.move_to_end(identifier)
+        while len(self.timelines) > _TIMELINES_KEPT + len(self.containers):
+            self.timelines.popitem(last=False)
+
+    @staticmethod
+    def forget_quietly(path: Path) -> None:
+        """Remove a file that may be gone."""
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()

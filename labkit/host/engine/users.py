@@ -1,0 +1,119 @@
+"""Who a process runs as: Docker's `--user` string read against the container's own files.
+
+`name`, `uid`, `name:group`, `uid:gid` and `:group` in any mixture. A number that no file knows is
+itself; a name that no file knows is an error. Group membership comes from /etc/group for users
+given without a group, and from `--group-add` always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from labkit.base.errors import InvalidParameter
+from labkit.host.engine.rootfiles import RootFiles
+
+__all__ = ["Identity", "resolve_user"]
+
+_MAX_ID = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Ids inside the container, supplementary groups, and the home folder for HOME."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def _users(text: str | None) -> list[_User]:
+    found = []
+    for line in (text or "").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 6 and fields[2].isdecimal() and fields[3].isdecimal():
+            found.append(_User(fields[0], int(fields[2]), int(fields[3]), fields[5]))
+    return found
+
+
+def _groups(text: str | None) -> list[_Group]:
+    found = []
+    for line in (text or "").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 3 and fields[2].isdecimal():
+            members = tuple(fields[3].split(",")) if len(fields) > 3 and fields[3] else ()
+            found.append(_Group(fields[0], int(fields[2]), members))
+    return found
+
+
+def _number(text: str, what: str) -> int | None:
+    if not text.isdecimal():
+        return None
+    value = int(text)
+    if value > _MAX_ID:
+        raise InvalidParameter(f"{what} should be in range 0-{_MAX_ID}")
+    return value
+
+
+def _find_group(text: str, groups: Sequence[_Group], *, message: str) -> int:
+    for group in groups:
+        if group.name == text:
+            return group.gid
+    number = _number(text, "gids")
+    if number is None:
+        raise InvalidParameter(message, hint="the name must be in the image's /etc/group")
+    return number
+
+
+def resolve_user(files: RootFiles, user: str, group_add: Sequence[str] = ()) -> Identity:
+    """The identity `user` names; the empty string is root with root's groups."""
+    user_part, _, group_part = user.partition(":")
+    users = _users(files.read_text("/etc/passwd"))
+    groups = _groups(files.read_text("/etc/group"))
+    uid = _number(user_part, "uids") if user_part else 0
+    entry = next((item for item in users if item.name == user_part), None)
+    if entry is None and uid is not None:
+        entry = next((item for item in users if item.uid == uid), None)
+    if entry is not None:
+        uid = entry.uid
+    if uid is None:
+        raise InvalidParameter(
+            f"unable to find user {user_part}: no matching entries in passwd file",
+            hint="use a name from the image's /etc/passwd, or a number",
+        )
+    gid = entry.gid if entry else 0
+    extra: list[int] = []
+    if group_part:
+        gid = _find_group(
+            group_part,
+            groups,
+            message=f"unable to find group {group_part}: no matching entries in group file",
+        )
+    elif entry is not None:
+        extra = [group.gid for group in groups if entry.name in group.members and group.gid != gid]
+    for name in group_add:
+        extra.append(
+            _find_group(
+                name,
+                groups,
+                message=f"Unable to find group {name}: no matching entries in group file",
+            )
+        )
+    home = entry.home if entry and entry.home else "/"
+    return Identity(uid, gid, tuple(dict.fromkeys(extra)), home)
