@@ -225,6 +225,18 @@ class Client:
             raise error_from(response.status, response.body)
         return response
 
+    def json(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """JSON of the answer to one request; `body` is sent as JSON."""
+        return self.request(method, path, query=query, json=body, timeout_s=timeout_s).json()
+
     def open(
         self,
         method: str,
@@ -384,10 +396,6 @@ class LabClient(Client):
         super().__init__(
             address or f"unix://{LabPaths.from_environment().lab_socket}", timeout_s=timeout_s
         )
-
-    def json(self, method: str, path: str, body: Any = None, **arguments: Any) -> Any:
-        """JSON of the answer to one request (further arguments as for `request`)."""
-        return self.request(method, path, json=body, **arguments).json()
 
     def _path(self, path: str, query: Mapping[str, Any] | None) -> str:
         return f"{_escape(path)}{encode_query(query)}"

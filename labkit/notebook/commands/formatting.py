@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "View",
+    "check_fields",
     "check_format",
     "ellipsis",
     "expand_escapes",
@@ -70,7 +71,8 @@ def ellipsis(text: str, width: int) -> str:
 @dataclass(frozen=True, slots=True)
 class View:
     """One kind of listing: the fields that templates know with their headings, and what is
-    printed where no template is given. `type_name` is what Go calls a row."""
+    printed where no template is given. `type_name` is what Go calls a row; with `quiet_wins`
+    `--quiet` overrides any template."""
 
     type_name: str
     headings: Mapping[str, str]
@@ -78,7 +80,7 @@ class View:
     quiet: str = "{{.ID}}"
     raw: str = ""
     raw_quiet: str = ""
-    hidden_from_json: frozenset[str] = frozenset()
+    quiet_wins: bool = False
 
 
 def expand_escapes(template: str) -> str:
@@ -86,12 +88,25 @@ def expand_escapes(template: str) -> str:
     return template.replace("\\t", "\t").replace("\\n", "\n")
 
 
-def check_format(template: str) -> Template:
-    """Read a template; raises CommandError in the client's words (exit code 64)."""
+def check_format(template: str, problem: str = "template parsing error") -> Template:
+    """Read a template; raises CommandError beginning with `problem`."""
     try:
         return parse(template)
     except TemplateSyntaxError as error:
-        raise CommandError(f"template parsing error: {error}", 1) from None
+        raise CommandError(f"{problem}: {error}") from None
+
+
+def check_fields(view: View, template: str, problem: str) -> None:
+    """Refuse a template that names a field no row has, before anything is asked of the engine."""
+    if template in ("", "table", "json", "raw", "pretty"):
+        return
+    parsed = check_format(format_text(view, template)[0], problem)
+    probe: dict[str, Any] = {**dict.fromkeys(view.headings, ""), "Label": lambda _: ""}
+    try:
+        render(parsed, probe, type_name=view.type_name)
+    except TemplateError as error:
+        if "can't evaluate field" in str(error):
+            raise CommandError(f"failed to execute template: {error}") from None
 
 
 class _Heading(dict[str, Any]):
@@ -125,7 +140,7 @@ def listing(
     view: View, rows: Sequence[Mapping[str, Any]], template: str = "", *, quiet: bool = False
 ) -> Table:
     """All rows through `template` (what `--format` was given; "" for the default table)."""
-    if quiet and template in ("", "table"):
+    if quiet and (template in ("", "table") or (view.quiet_wins and template != "raw")):
         text, is_table = view.quiet, False
     elif quiet and template == "raw" and view.raw_quiet:
         text, is_table = view.raw_quiet, False
@@ -143,7 +158,7 @@ def listing(
         output = tabulate("\n".join([first, *lines, ""]))
     else:
         output = "".join(f"{line}\n" for line in lines)
-    return Table(columns, cells, output, [_plain(view, row) for row in rows])
+    return Table(columns, cells, output, [_plain(row) for row in rows])
 
 
 def show(
@@ -162,17 +177,17 @@ def show(
         surface.out(table.text)
 
 
-def _plain(view: View, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: row[name]
-        for name in sorted(row)
-        if not callable(row[name]) and name not in view.hidden_from_json
-    }
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in sorted(row) if not callable(row[name])}
 
 
 def _line(parsed: Template, view: View, row: Mapping[str, Any]) -> str:
     def to_json(value: Any) -> str:
-        return go_json(_plain(view, row) if value is row else value)
+        if value is not row:
+            return go_json(value)
+        # A whole row goes through Go's Marshal, which escapes what HTML would take for markup.
+        text = go_json(_plain(row))
+        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
     return _evaluate(parsed, row, view.type_name, functions={"json": to_json})
 

@@ -56,7 +56,7 @@ def sprintf(template: str, values: Sequence[Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    from labkit.notebook.commands.gotemplate_eval import go_format
+    from labkit.notebook.commands.gotemplate_functions import go_format
 
     return go_format(value, nested=True)
 

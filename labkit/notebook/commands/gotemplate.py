@@ -10,13 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labkit.notebook.commands.gotemplate_eval import (
-    Evaluator,
-    GoMap,
-    TemplateError,
-    go_format,
-    go_json,
-)
+from labkit.notebook.commands.gotemplate_eval import Evaluator, TemplateError
+from labkit.notebook.commands.gotemplate_functions import GoMap, go_format, go_json
 from labkit.notebook.commands.gotemplate_parse import Template, TemplateSyntaxError, parse
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import CommandError, LabkitError
@@ -29,12 +29,15 @@ __all__ = [
 ]
 
 
-def _each(call: Call, names: Iterable[str], act: Callable[[str], str | None]) -> int:
-    """Act on every name; print what it returns, or the error and go on. 1 if any failed."""
+def _each(call: Call, names: Sequence[str], act: Callable[[str], str | None]) -> int:
+    """Act on all names at once; print, in their order, what comes back or the error.
+
+    At once, because each `stop` may take its ten seconds. Returns 1 if any failed.
+    """
     failed = 0
-    for name in names:
+    for outcome in _outcomes(names, act):
         try:
-            text = act(name)
+            text = outcome()
         except LabkitError as error:
             call.surface.err(getattr(error, "sentence", error.message) + "\n")
             failed = 1
@@ -42,6 +45,22 @@ def _each(call: Call, names: Iterable[str], act: Callable[[str], str | None]) ->
         if text is not None:
             call.surface.out(f"{text}\n")
     return failed
+
+
+def _outcomes(
+    names: Sequence[str], act: Callable[[str], str | None]
+) -> Iterator[Callable[[], str | None]]:
+    if len(names) == 1:
+        yield lambda: act(names[0])
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(max_workers=min(len(names), 50))
+    try:
+        for future in [pool.submit(act, name) for name in names]:
+            yield future.result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _post(call: Call, action: str, query: dict[str, Any] | None = None) -> int:
@@ -109,7 +128,7 @@ def remove(call: Call) -> int:
         "link": call.flags["link"],
     }
 
-    def act(name: str) -> str:
+    def act(name: str) -> str | None:
         name = name.strip("/")
         if not name:
             raise CommandError("Container name cannot be empty")
@@ -118,7 +137,7 @@ def remove(call: Call) -> int:
         except LabkitError as error:
             if call.flags["force"] and getattr(error, "status", 0) == 404:
                 call.surface.err(getattr(error, "sentence", error.message) + "\n")
-                return name
+                return None
             raise
         return name
 
@@ -170,12 +189,13 @@ def port(call: Call) -> None:
         number, slash, protocol = wanted.partition("/")
         if not number.isdecimal() or int(number) > 65535:
             raise CommandError(
-                f'invalid port ({wanted}): strconv.ParseUint: parsing "{number}": invalid syntax'
+                f"Error: invalid port ({wanted}): strconv.ParseUint: "
+                f'parsing "{number}": invalid syntax'
             )
         key = f"{number}/{protocol if slash else 'tcp'}"
         bindings = ports.get(key)
         if not bindings:
-            raise CommandError(f"no public port '{key}' published for {call.args[0]}")
+            raise CommandError(f"Error: No public port '{wanted}' published for {call.args[0]}")
         lines = [_address(binding) for binding in bindings]
     else:
         lines = [
@@ -212,6 +232,20 @@ _UPDATE_FIELDS = {
 }
 
 
+# What cannot be updated is sent empty.
+_UNCHANGED: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            *("BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps"),
+            *("BlkioDeviceWriteIOps", "BlkioWeightDevice", "DeviceCgroupRules", "DeviceRequests"),
+            *("Devices", "MemorySwappiness", "OomKillDisable", "Ulimits"),
+        )
+    ),
+    **dict.fromkeys(("CpuCount", "CpuPercent", "IOMaximumBandwidth", "IOMaximumIOps"), 0),
+    "CgroupParent": "",
+}
+
+
 def update(call: Call) -> int:
     """Change the limits of containers."""
     flags = call.flags
@@ -220,6 +254,7 @@ def update(call: Call) -> int:
     body: dict[str, Any] = {field: flags[flag] for flag, field in _UPDATE_FIELDS.items()}
     if not flags.given("pids-limit"):
         body["PidsLimit"] = None
+    body |= _UNCHANGED
     body["RestartPolicy"] = parse_restart(flags["restart"])
     warnings: list[str] = []
 
@@ -230,5 +265,5 @@ def update(call: Call) -> int:
 
     failed = _each(call, call.args, act)
     if warnings:
-        call.surface.err("\n".join(warnings) + "\n")
+        call.surface.out("\n".join(warnings) + "\n")
     return failed

@@ -33,7 +33,8 @@ def endpoints(flags: Flags) -> tuple[str, dict[str, Any]]:
         seen.add(name)
         if number == 0:
             _merge_flags(flags, attachment, name, is_user_defined)
-        configurations[name] = _endpoint(attachment)
+        if name not in ("host", "none") and not name.startswith("container:"):
+            configurations[name] = _endpoint(attachment)
     first = attachments[0]["Target"]
     return first, {"EndpointsConfig": configurations}
 

@@ -254,6 +254,18 @@ def _logging(flags: Flags) -> dict[str, Any]:
     return {"Type": flags["log-driver"], "Config": options}
 
 
+def _capabilities(add: Sequence[str], drop: Sequence[str]) -> dict[str, list[str] | None]:
+    """Full names, sorted; ALL makes the others superfluous and adding wins over dropping."""
+
+    def names(given: Sequence[str]) -> set[str]:
+        found = {name.upper().strip() for name in given}
+        found = {x if x == "ALL" or x.startswith("CAP_") else f"CAP_{x}" for x in found}
+        return {"ALL"} if "ALL" in found else found
+
+    added = names(add)
+    return {"CapAdd": sorted(added) or None, "CapDrop": sorted(names(drop) - added) or None}
+
+
 def _host_config(
     flags: Flags, cwd: Path, binds: list[str] | None, bindings: dict[str, Any]
 ) -> dict[str, Any]:
@@ -272,8 +284,7 @@ def _host_config(
         "VolumeDriver": flags["volume-driver"],
         "VolumesFrom": flags["volumes-from"] or None,
         "ConsoleSize": [0, 0],
-        "CapAdd": flags["cap-add"] or None,
-        "CapDrop": flags["cap-drop"] or None,
+        **_capabilities(flags["cap-add"], flags["cap-drop"]),
         "CgroupnsMode": flags["cgroupns"],
         "Dns": flags["dns"],
         "DnsOptions": flags["dns-option"],

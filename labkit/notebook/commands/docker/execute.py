@@ -26,7 +26,7 @@ def execute(call: Call) -> int:
     flags, client, surface = call.flags, call.client, call.surface
     name, argv = call.args[0], call.args[1:]
     detach, tty, interactive = flags["detach"], flags["tty"], flags["interactive"]
-    keys = parse_detach_keys(flags["detach-keys"])
+    keys = parse_detach_keys(flags["detach-keys"]) if tty else b""
     size = getattr(surface, "terminal_size", None)
     console = list(size()) if tty and size is not None else None
     body: dict[str, Any] = {
@@ -37,9 +37,10 @@ def execute(call: Call) -> int:
         "AttachStdout": not detach,
         "AttachStderr": not detach,
         "DetachKeys": flags["detach-keys"],
-        "Env": read_environment(flags["env-file"], flags["env"], call.cwd),
+        "Env": read_environment(flags["env-file"], flags["env"], call.cwd) or None,
         "WorkingDir": flags["workdir"],
         "Cmd": argv,
+        "Detach": detach,
     }
     if console:
         body["ConsoleSize"] = console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import CommandError, LabkitError
@@ -181,7 +182,8 @@ def history(call: Call) -> None:
                 "Comment": step.get("Comment") or "",
             }
         )
-    show(call.surface, _HISTORY, rows, flags["format"], quiet=flags["quiet"])
+    view = _HISTORY if human else replace(_HISTORY, table=_HISTORY.table.replace("Since", "At"))
+    show(call.surface, view, rows, flags["format"], quiet=flags["quiet"])
 
 
 def search(call: Call) -> None:

@@ -27,7 +27,16 @@ __all__ = ["anything", "containers", "images", "networks", "volumes"]
 _MAPS = frozenset(
     (
         *("Labels", "Options", "DriverOpts", "Annotations", "Sysctls", "Tmpfs", "StorageOpt"),
-        *("ExposedPorts", "Volumes", "AuxiliaryAddresses", "Status"),
+        *(
+            "Networks",
+            "Ports",
+            "PortBindings",
+            "Containers",
+            "ExposedPorts",
+            "Volumes",
+            "AuxiliaryAddresses",
+            "Status",
+        ),
     )
 )
 
@@ -72,9 +81,7 @@ def _run(call: Call, fetch: Fetch, references: Sequence[str] | None = None) -> i
             if isinstance(error, ConnectFailed):
                 break
             continue
-        if text == "json":
-            lines.append(go_json(value))
-        elif template is not None:
+        if template is not None:
             try:
                 lines.append(render(template, _as_go(value)))
             except TemplateError as error:
@@ -82,7 +89,10 @@ def _run(call: Call, fetch: Fetch, references: Sequence[str] | None = None) -> i
                 break
         else:
             found.append(value)
-    _print(call, template is None and text != "json", found, lines)
+    if text == "json":
+        call.surface.out(go_json(found) + "\n")
+    else:
+        _print(call, template is None, found, lines)
     for failure in errors:
         call.surface.err(getattr(failure, "sentence", failure.message) + "\n")
     give_hint = getattr(call.surface, "hint", None)
@@ -136,6 +146,8 @@ _KINDS = {
     "volume": "/volumes/{}",
     "plugin": "/plugins/{}/json",
 }
+# Kinds whose engine may know nothing of them; their failure is "no such object".
+_OPTIONAL = "/plugins"
 
 
 _KIND_LIST = (
@@ -155,6 +167,8 @@ def anything(call: Call) -> int:
 
     def fetch(reference: str) -> Any:
         for path in paths:
+            if path.startswith(_OPTIONAL) and not kind:
+                call.client.request("GET", "/info")  # a swarm manager would have more kinds
             query = {"size": call.flags["size"] and path.startswith("/containers")}
             try:
                 return call.client.request("GET", path.format(reference), query=query).json()
@@ -162,7 +176,7 @@ def anything(call: Call) -> int:
                 status = getattr(error, "status", 0)
                 if kind:
                     raise
-                if status not in (404, 501) and not path.startswith("/plugins"):
+                if status not in (404, 501) and not path.startswith(_OPTIONAL):
                     raise
         raise CommandError(f"Error: No such object: {reference}")
 

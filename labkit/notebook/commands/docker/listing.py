@@ -18,7 +18,7 @@ from labkit.notebook.commands.docker.rows import (
     network_row,
     volume_row,
 )
-from labkit.notebook.commands.formatting import filters_of, show
+from labkit.notebook.commands.formatting import check_fields, filters_of, show
 from labkit.notebook.commands.tree import Call
 from labkit.notebook.endpoint import load_config
 
@@ -41,6 +41,11 @@ def _template(call: Call, configured: str) -> str:
     return "" if call.flags.get("quiet") else str(load_config().get(configured) or "")
 
 
+def _mentions_size(template: str) -> bool:
+    """Whether the template shows a container's size, which the engine has to add up first."""
+    return re.search(r"\.Size\b|json\s+\.\s*[}|)]", template) is not None
+
+
 def containers(call: Call) -> None:
     """List containers."""
     flags = call.flags
@@ -49,8 +54,14 @@ def containers(call: Call) -> None:
     if flags["latest"]:
         limit = 1
     wants_size = bool(flags["size"])
-    if not wants_size and not flags["quiet"] and re.search(r"\.Size\b", template):
-        wants_size = True
+    problem = "failed to parse template"
+    if flags["quiet"] and flags["format"]:
+        call.surface.err(
+            "WARNING: Ignoring custom format, because both --format and --quiet are set.\n"
+        )
+    else:
+        check_fields(CONTAINERS, template, problem)
+        wants_size = wants_size or _mentions_size(template)
     query = {
         "all": flags["all"],
         "limit": limit if limit > 0 else None,
@@ -62,8 +73,6 @@ def containers(call: Call) -> None:
     if flags["size"]:
         view = replace(view, table=view.table + "\t{{.Size}}", raw=view.raw + "size: {{.Size}}\n")
     rows = [container_row(row, truncate=not flags["no-trunc"]) for row in found]
-    if not wants_size:
-        rows = [{**row, "Size": "0B"} for row in rows]
     show(call.surface, view, rows, template, quiet=flags["quiet"])
 
 

@@ -73,8 +73,7 @@ def parse_image_name(text: str) -> ImageName:
     if domain == "docker.io" and "/" not in path:
         path = f"library/{path}"
     if path.lower() != path and _PATH.match(path.lower()):
-        shown = path.removeprefix("library/") if not has_domain else path
-        raise _invalid(f": repository name ({path if '/' in shown else shown}) must be lowercase")
+        raise _invalid(f": repository name ({path}) must be lowercase")
     if not _PATH.match(path) or not _DOMAIN.match(domain) or (colon and not _TAG.match(tag)):
         raise _invalid()
     return ImageName(domain, path, tag, digest)

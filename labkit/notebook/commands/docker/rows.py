@@ -30,6 +30,7 @@ __all__ = [
 
 CONTAINERS = View(
     type_name="*formatter.ContainerContext",
+    quiet_wins=True,
     headings={
         "ID": "CONTAINER ID",
         "Names": "NAMES",
@@ -221,6 +222,7 @@ def container_row(row: Mapping[str, Any], *, truncate: bool = True) -> dict[str,
             sum(1 for mount in row.get("Mounts") or () if mount.get("Driver") == "local")
         ),
         "Networks": ",".join(sorted(networks)),
+        "Platform": None,
     }
 
 
@@ -239,7 +241,7 @@ def image_rows(
         "CreatedSince": ago(created),
         "CreatedAt": go_time(created),
         "Size": size,
-        "VirtualSize": size,
+        "VirtualSize": format_size(image.get("Size") or 0),
         "Containers": "N/A" if containers in (-1, None) else str(containers),
         "SharedSize": "N/A" if shared in (-1, None) else format_size(shared, digits=3),
         "UniqueSize": unique,

@@ -57,14 +57,18 @@ def _missing_image(error: ApiError) -> bool:
     return error.status == 404 and "no such image" in error.message.lower()
 
 
-def _create(call: Call, body: dict[str, Any]) -> str:
-    """Create the container, pulling its image where that is missing; returns its id."""
-    flags, client, surface = call.flags, call.client, call.surface
-    policy = flags["pull"]
+def _check_pull(call: Call) -> None:
+    policy = call.flags["pull"]
     if policy not in ("always", "missing", "never"):
         raise CommandError(
             f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"'
         )
+
+
+def _create(call: Call, body: dict[str, Any]) -> str:
+    """Create the container, pulling its image where that is missing; returns its id."""
+    flags, client, surface = call.flags, call.client, call.surface
+    policy = flags["pull"]
     cidfile = _open_cidfile(call)
     image = body["Image"]
     if not all(c in "0123456789abcdef" for c in image) or len(image) != 64:
@@ -121,6 +125,7 @@ def _pull_for_run(call: Call, image: str) -> None:
 def create(call: Call) -> None:
     """Create a container without starting it."""
     try:
+        _check_pull(call)
         body = create_body(call.flags, call.args, call.cwd)
     except CommandError as error:
         raise _run_failure(call, error) from None
@@ -141,18 +146,22 @@ def run(call: Call) -> int:
 def _run(call: Call) -> int:
     flags = call.flags
     try:
+        _check_pull(call)
         body = create_body(flags, call.args, call.cwd)
-        if flags["detach"]:
-            if flags["attach"]:
-                raise CommandError("conflicting options: cannot specify both --attach and --detach")
-            body |= {"AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
-            body["StdinOnce"] = False
-        else:
-            check_terminal(call.surface, stdin=body["AttachStdin"], tty=body["Tty"])
-        keys = parse_detach_keys(flags["detach-keys"])
-        size = getattr(call.surface, "terminal_size", None)
-        if body["Tty"] and size is not None:
-            body["HostConfig"]["ConsoleSize"] = list(size())
+    except CommandError as error:
+        raise _run_failure(call, error) from None
+    if flags["detach"]:
+        if flags["attach"]:
+            raise CommandError("conflicting options: cannot specify both --attach and --detach")
+        body |= {"AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
+        body["StdinOnce"] = False
+    else:
+        check_terminal(call.surface, stdin=body["AttachStdin"], tty=body["Tty"])
+    keys = parse_detach_keys(flags["detach-keys"]) if body["Tty"] else b""
+    size = getattr(call.surface, "terminal_size", None)
+    if body["Tty"] and size is not None:
+        body["HostConfig"]["ConsoleSize"] = list(size())
+    try:
         container = _create(call, body)
     except CommandError as error:
         raise _run_failure(call, error) from None
