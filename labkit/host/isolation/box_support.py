@@ -20,10 +20,10 @@ _FUSE_PIDS = 256
 
 
 def fuse_limits() -> ResourceLimits:
-    """What any box may use at most: a quarter of the machine's memory up to 1 GiB, no swap, and
+    """What any box may use at most: a quarter of the machine's memory up to 1 GiB, and
     a number of processes that a fork bomb reaches before anybody notices."""
     memory = min(_FUSE_MEMORY_BYTES, _machine_memory_bytes() // 4)
-    return ResourceLimits(memory_bytes=memory, memory_swap_bytes=memory, pids=_FUSE_PIDS)
+    return ResourceLimits(memory_bytes=memory, pids=_FUSE_PIDS)
 
 
 def own_limits(memory: str | int, pids: int, cpus: str | float) -> ResourceLimits:
@@ -32,10 +32,8 @@ def own_limits(memory: str | int, pids: int, cpus: str | float) -> ResourceLimit
     size = parse_bytes(memory) if isinstance(memory, str) and memory else int(memory or 0)
     if size < 0 or pids < 0:
         raise InvalidParameter("limits cannot be negative")
-    # Swap would let a hog go on slowly: no more than the memory itself.
     return ResourceLimits(
         memory_bytes=min(size, fuse.memory_bytes) or fuse.memory_bytes,
-        memory_swap_bytes=min(size, fuse.memory_bytes) or fuse.memory_bytes,
         pids=min(int(pids), _FUSE_PIDS) or _FUSE_PIDS,
         nano_cpus=parse_cpus(str(cpus)) if cpus else 0,
     )
