@@ -98,17 +98,25 @@ def _serve(
     from labkit.daemon.logs import start_logging
 
     start_logging(paths.daemon_log, level=options.log_level, to_stderr=not options.detach)
-    if ground is None:
-        from labkit.daemon.ground import prepare_ground
+    import logging
 
-        ground = prepare_ground(paths, options.mode)
+    try:
+        if ground is None:
+            from labkit.daemon.ground import prepare_ground
 
-    from labkit.daemon.server import serve
+            ground = prepare_ground(paths, options.mode)
+        from labkit.daemon.server import serve
 
-    # What the imports left behind lives as long as the daemon: never walk through it again.
-    gc.collect()
-    gc.freeze()
-    return serve(paths, ground, doorman, listeners)
+        # What the imports left behind lives as long as the daemon: never walk through it again.
+        gc.collect()
+        gc.freeze()
+        return serve(paths, ground, doorman, listeners)
+    except LabkitError as error:
+        logging.getLogger("labkit.daemon").error("cannot serve: %s", error)
+        raise
+    except Exception:
+        logging.getLogger("labkit.daemon").exception("cannot serve")
+        raise
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.base.errors import Conflict, InvalidParameter, NotFound, Unsupported
 from labkit.base.ids import new_id
@@ -42,7 +42,6 @@ class Box:
     labels: dict[str, str]
     process: BoxProcess
     created_ns: int
-    has_group: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -68,6 +67,8 @@ class BoxRegistry:
 
     def sweep(self) -> list[str]:
         """Clear away what boxes of a dead daemon left; their names. Blocking: open() only."""
+        from labkit.host.isolation.box_support import clean_boxes
+
         try:
             found = json.loads(self._record.read_text())
         except (OSError, ValueError):
@@ -78,9 +79,9 @@ class BoxRegistry:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if pid > 1 and process_start_ticks(pid) == ticks:
                     os.kill(pid, signal.SIGKILL)
-            self.groups.open(entry["id"]).remove()
             self._remove_files(entry["id"])
             names.append(str(entry.get("name", "")))
+        clean_boxes(self.groups)
         self._record.unlink(missing_ok=True)
         return names
 
@@ -149,7 +150,7 @@ class BoxRegistry:
         self._starting[box_id] = name
         try:
             self._save()
-            process = await BoxProcess.start(self.host)
+            process = await BoxProcess.start(self.host, identifier=box_id, driver=self.groups)
             self._boxes[box_id] = Box(box_id, name, labels, process, time.time_ns())
         finally:
             del self._starting[box_id]
@@ -162,19 +163,14 @@ class BoxRegistry:
         async with box.lock:
             if self._boxes.get(box.id) is not box:
                 return
-            await _closed(box.process)
-            await asyncio.to_thread(self._clear, box)
+            await box.process.close()
+            await asyncio.to_thread(self._remove_files, box.id)
             del self._boxes[box.id]
             self._save()
 
-    async def note_pid(self) -> None:
+    def note_pids(self) -> None:
         """Write down pids again: a box's pid changes when it unshares its pid namespace."""
         self._save()
-
-    def _clear(self, box: Box) -> None:
-        if box.has_group:
-            self.groups.open(box.id).remove()
-        self._remove_files(box.id)
 
     def _remove_files(self, box_id: str) -> None:
         folder = self.folder(box_id)
@@ -193,9 +189,3 @@ class BoxRegistry:
         for box in self.living():
             with contextlib.suppress(NotFound):
                 await self.remove(box.id)
-
-
-async def _closed(process: BoxProcess) -> None:
-    outcome: Any = process.close()
-    if asyncio.iscoroutine(outcome):
-        await outcome

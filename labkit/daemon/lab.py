@@ -21,6 +21,7 @@ from labkit.host.isolation.cgroups import CgroupDriver
 
 if TYPE_CHECKING:
     from labkit.host.image.store import ImageStore
+    from labkit.host.isolation.runtime import Runtime
     from labkit.host.isolation.spec import HostNamespaces
 
 __all__ = ["Lab"]
@@ -37,6 +38,7 @@ class Lab:
         paths: LabPaths,
         ground: Ground,
         engine: Engine,
+        runtime: Runtime,
         images: ImageStore,
         boxes: BoxRegistry,
         stop: Callable[[], None],
@@ -44,6 +46,7 @@ class Lab:
         self.paths = paths
         self.ground = ground
         self.engine = engine
+        self.runtime = runtime
         self.images = images
         self.boxes = boxes
         self.started_at = time.time()
@@ -71,7 +74,6 @@ class Lab:
 
         Containers that an earlier daemon started are taken up again. `stop` ends the process.
         """
-        from labkit.host.image.pull import pull
         from labkit.host.image.snapshots import Snapshotter
         from labkit.host.image.store import ImageStore
         from labkit.host.isolation.runtime import Runtime
@@ -79,28 +81,33 @@ class Lab:
         data = paths.host_data(ground.node)
         data.mkdir(mode=0o711, parents=True, exist_ok=True)
         images = await asyncio.to_thread(ImageStore, data, shared=_shared_images())
-        runtime = Runtime(host=ground.host, instance=paths.instance, probe=ground.probe)
         groups = CgroupDriver(paths.instance, ground.probe)
+        runtime = Runtime(
+            host=ground.host, instance=paths.instance, probe=ground.probe, cgroups=groups
+        )
         boxes = BoxRegistry(ground.host, groups, data, data.parent / "boxes.json")
         for name in await asyncio.to_thread(boxes.sweep):
             _LOG.info("cleared away box %s of an earlier daemon", name)
         ports = Ports(
             runtime=runtime,
             images=images,
-            snapshots=Snapshotter(images),
+            snapshots=Snapshotter(images, overlay=ground.probe.overlay),
             host=ground.host,
             probe=ground.probe,
-            pull=pull,
         )
         engine = await Engine.open(paths, ports, node=ground.node)
-        return cls(paths, ground, engine, images, boxes, stop)
+        return cls(paths, ground, engine, runtime, images, boxes, stop)
 
     async def close(self) -> None:
         """Let go; containers keep running. Boxes end, as they would with the process."""
         await self.boxes.close()
         if self._ending is None:
-            await self.engine.close()
-            self.images.close()
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        await self.engine.close()
+        self.runtime.close()
+        self.images.close()
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -122,8 +129,7 @@ class Lab:
         running = len(await self.engine.container_list())
         await self.boxes.close()
         await self.engine.stop_all()
-        await self.engine.close()
-        self.images.close()
+        await self._let_go()
         await asyncio.to_thread(self.boxes.groups.clean)
         await asyncio.to_thread(self.boxes.groups.close)
         if self.host is not None:

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from labkit.base.errors import LabkitError
 from labkit.base.paths import LabPaths
 from labkit.daemon.docker_api import build_docker_app
 from labkit.daemon.doorman import Doorman
@@ -38,14 +37,10 @@ _M_ARENA_MAX = -8
 def serve(
     paths: LabPaths, ground: Ground, doorman: Doorman, listeners: Mapping[str, socket.socket]
 ) -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until told to stop; the exit code. Raises LabkitError when the lab cannot be opened."""
     _use_little_memory()
-    try:
-        with asyncio.Runner() as runner:
-            runner.run(_run(paths, ground, doorman, listeners))
-    except LabkitError as error:
-        _LOG.error("cannot serve: %s%s", error, f" (try: {error.hint})" if error.hint else "")
-        return error.exit_code
+    with asyncio.Runner() as runner:
+        runner.run(_run(paths, ground, doorman, listeners))
     return 0
 
 

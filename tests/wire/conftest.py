@@ -24,7 +24,10 @@ from typing import Any
 
 import pytest
 
+from labkit.base.errors import LabkitError
 from labkit.base.paths import LabPaths
+from labkit.host.isolation.anchor import stop_anchor
+from labkit.host.isolation.cgroups import CgroupDriver
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 20.0
@@ -192,6 +195,10 @@ def private_lab() -> Iterator[Lab]:
         if lab.process is not None and lab.process.poll() is None:
             lab.process.kill()
             lab.process.wait()
+        # After a failure nothing may stay behind either, whatever state the daemon was in.
+        with contextlib.suppress(LabkitError):
+            stop_anchor(lab.paths)
+            CgroupDriver(lab.paths.instance).clean()
         shutil.rmtree(folder, ignore_errors=True)
 
 

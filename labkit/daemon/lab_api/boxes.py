@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from labkit.base.errors import InvalidParameter
-from labkit.daemon.box_look import look
 from labkit.daemon.box_ops import perform
 from labkit.daemon.call import Call, finish, json_answer
-from labkit.daemon.lab_api.views import host_namespaces
 from labkit.daemon.routing import Route, delete, get, post
 
 if TYPE_CHECKING:
@@ -55,10 +52,8 @@ async def list_all(call: Call[Lab]) -> web.Response:
 
 async def inspect(call: Call[Lab]) -> web.Response:
     """GET /v1/boxes/X: what the kernel says about it, seen from outside."""
-    lab = call.state
-    box = lab.boxes.get(call.params["id"])
-    seen = await asyncio.to_thread(look, box, lab.boxes.groups, host_namespaces(lab))
-    return json_answer({**_summary(box), **seen})
+    box = call.state.boxes.get(call.params["id"])
+    return json_answer({**await box.process.describe(), **_summary(box)})
 
 
 async def ops(call: Call[Lab]) -> web.Response:
