@@ -485,11 +485,15 @@ static int listen_on(struct shim *shim, struct lk_error *error) {
     (void)snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/shim.sock",
                    shim->spec.basics.state_fd);
     shim->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* A socket is born 0777 less the mask; 0600 is meant from the first moment. */
+    const mode_t before = umask(0177);
+    int status = 0;
     if (shim->listener < 0 ||
         bind(shim->listener, (struct sockaddr *)&address, sizeof address) < 0 ||
         listen(shim->listener, CONTROLS_MAX) < 0)
-        return lk_fail(error, "listen for the daemon", "shim.sock");
-    return 0;
+        status = lk_fail(error, "listen for the daemon", "shim.sock");
+    (void)umask(before);
+    return status;
 }
 
 static int read_spec(struct shim *shim, struct lk_error *error) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
 import os
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,12 @@ __all__ = ["Program", "audit_arch", "shim_path", "spawn", "syscall_name", "sysca
 @cache
 def _core() -> Any:
     try:
-        from labkit.host.isolation import _core as core
+        return importlib.import_module("labkit.host.isolation._core")
     except ImportError as error:
         raise Unsupported(
             f"labkit's native core is not built: {error}",
             hint="run `make setup` in the source tree, or `pip install .`",
         ) from error
-    return core
 
 
 def shim_path() -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from labkit.base.errors import Conflict, InvalidParameter, SystemFailure, Unavailable
 from labkit.host.isolation.cgroups import Cgroup, CgroupStats
+from labkit.host.isolation.failures import failure_from
 from labkit.host.isolation.protocol import Connection, Kind, Message
 from labkit.host.isolation.spec import ResourceLimits, Step
 from labkit.host.isolation.timeline import read_steps
@@ -76,6 +77,7 @@ class Shim:
         self._shim_pidfd = -1
         self._steps: tuple[Step, ...] | None = None
         self._oom_before = 0
+        self._releasing: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Shim {self.directory.name} pid={self.pid} init={self.init_pid}>"
@@ -198,14 +200,20 @@ class Shim:
     async def release(self) -> None:
         """Let a held process run. No error when it runs already.
 
-        Raises StartFailure when its program cannot be executed; nothing is left then but the
-        group, which cleanup() removes.
+        Raises StartFailure when its program cannot be executed; everything has been cleaned up
+        then, and wait() answers 137, `never started`.
         """
-        from labkit.host.isolation.failures import failure_from
+        if self._releasing is None:
+            self._releasing = asyncio.ensure_future(self._release())
+        await asyncio.shield(self._releasing)
 
+    async def _release(self) -> None:
         answer = await self._link().ask(Kind.RELEASE)
         if answer.status < 0:
-            raise failure_from(answer.status, answer.text, self.steps, is_exec=self.is_exec)
+            failure = failure_from(answer.status, answer.text, self.steps, is_exec=self.is_exec)
+            self._ended(_SHIM_DIED, time.time_ns(), "never started")
+            await self.cleanup()
+            raise failure
         self.is_held = False
         self.started_at_ns = self.started_at_ns or answer.b
         warnings = tuple(answer.text.decode("utf-8", "replace").splitlines())
@@ -282,10 +290,14 @@ class Shim:
         return copy
 
     async def discard(self) -> None:
-        """Forget a start that did not come about: wait for the shim, remove its files."""
+        """Forget a process that is over or never came about: shim, descriptors, files."""
         if self._connection is not None:
             self._connection.tell(Kind.QUIT)
         await self._shim_gone()
+        if self.started.done() and not self.started.cancelled():
+            self.started.exception()
+        if not self._exit.done():
+            self._ended(_SHIM_DIED, time.time_ns(), "never started")
         self.detach()
         for name in SHIM_FILES:
             with contextlib.suppress(FileNotFoundError):

@@ -296,13 +296,13 @@ def _container(message: _Message, spec: ContainerSpec, around: Surroundings) -> 
         if body is not None:
             message.record(_MOUNT, body)
     for device in spec.devices:
-        path = os.path.normpath("/" + device.path.lstrip("/"))
-        message.record(_DEVICE, _text(path, "device path") + _text(device.source, "device"))
+        node = os.path.normpath("/" + device.path.lstrip("/"))
+        message.record(_DEVICE, _text(node, "device path") + _text(device.source, "device"))
     for tag, paths in ((_MASKED, spec.masked_paths), (_READONLY, spec.readonly_paths)):
         for each in paths:
             message.text(tag, each, "path")
     for key, value in spec.sysctls.items():
-        path = key if "/" in key else key.replace(".", "/")
-        message.record(_SYSCTL, _text(path, "sysctl") + _text(value, "sysctl"))
+        file = key if "/" in key else key.replace(".", "/")
+        message.record(_SYSCTL, _text(file, "sysctl") + _text(value, "sysctl"))
     message.text(_UID_MAP, _map_text(spec.uid_map), "id map")
     message.text(_GID_MAP, _map_text(spec.gid_map), "id map")
