@@ -1,23 +1,34 @@
 """`docker pull` as a stream of the lines Docker sends while it works.
 
-Official names are built from the catalog, and every such answer says that it is a stand-in.
+Where an image comes from is decided in this order and said aloud:
+
+1. a name with a registry in it (`127.0.0.1:5000/x`, `ghcr.io/x`) is asked of that registry only;
+2. `LABKIT_OFFLINE=1` makes official names stand-ins without asking anybody;
+3. otherwise docker.io (or its mirrors) is asked; when no registry answers within two seconds the
+   catalog builds a stand-in, and that answer is remembered for a minute.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.base.errors import InvalidParameter, LabkitError, NotFound
+from labkit.base.errors import InvalidParameter, LabkitError, NotFound, Unavailable
 from labkit.base.ids import short_id
 from labkit.host.image.catalog import Built, Catalog, CatalogEntry
-from labkit.host.image.reference import Reference, parse
+from labkit.host.image.reference import DEFAULT_DOMAIN, Reference, parse
+from labkit.host.image.registry.options import RegistryOptions
 from labkit.host.image.standins.machine import architecture
 from labkit.host.image.store import ImageStore
 
 __all__ = ["PullOptions", "pull"]
+
+_REMEMBER_SECONDS = 60.0
+_unreachable_until = 0.0  # monotonic; one answer for all pulls of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,8 @@ class PullOptions:
 
     platform: str = ""
     """`linux/arm64/v8` …; this machine's own when empty."""
+    offline: bool = field(default_factory=lambda: os.environ.get("LABKIT_OFFLINE") == "1")
+    registry: RegistryOptions = field(default_factory=RegistryOptions)
 
 
 _CATALOG = Catalog()
@@ -46,8 +59,35 @@ async def pull(
     options = options or PullOptions()
     parsed = parse(reference).with_default_tag()
     entry = catalog.resolve(parsed)
-    async for line in _stand_in(store, parsed, entry, options, catalog):
-        yield line
+    if parsed.domain == DEFAULT_DOMAIN and not _is_registry_tried(options):
+        why = "LABKIT_OFFLINE is set" if options.offline else "docker.io cannot be reached"
+        async for line in _stand_in(store, parsed, entry, options, catalog, why):
+            yield line
+        return
+    from labkit.host.image.registry.download import download
+
+    begun = False
+    try:
+        async for line in download(store, parsed, options.registry, options.platform):
+            begun = True
+            yield line
+    except Unavailable:
+        if begun or parsed.domain != DEFAULT_DOMAIN:
+            raise
+        _remember_unreachable()
+        why = "docker.io cannot be reached"
+        async for line in _stand_in(store, parsed, entry, options, catalog, why):
+            yield line
+
+
+def _is_registry_tried(options: PullOptions) -> bool:
+    """Whether to spend time on a registry for official names."""
+    return not options.offline and time.monotonic() >= _unreachable_until
+
+
+def _remember_unreachable() -> None:
+    global _unreachable_until
+    _unreachable_until = time.monotonic() + _REMEMBER_SECONDS
 
 
 def _denied(reference: Reference, catalog: Catalog) -> NotFound:
@@ -64,6 +104,7 @@ async def _stand_in(
     entry: CatalogEntry | None,
     options: PullOptions,
     catalog: Catalog,
+    why: str,
 ) -> AsyncIterator[dict[str, Any]]:
     """Build the stand-in and speak as a pull does."""
     if reference.digest:
@@ -94,8 +135,8 @@ async def _stand_in(
             yield line
     await asyncio.to_thread(_name, store, reference, built)
     yield {
-        "status": f"Stand-in: {entry.name} built on this machine ({built.summary}); "
-        "not the image of that name from docker.io"
+        "status": f"Stand-in: {why}, so this is not the image of that name from docker.io but "
+        f"one built on this machine: {built.summary}"
     }
     yield {"status": f"Digest: {built.manifest_digest}"}
     words = "Downloaded newer image" if fresh else "Image is up to date"

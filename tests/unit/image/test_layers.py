@@ -23,7 +23,7 @@ from labkit.host.image.entry import Entry
 from labkit.host.image.tarread import TarReader
 
 _NAMES = ["a", "b", "c", "d.txt", "é", "x" * 120]
-_slow = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+_slow = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -113,7 +113,7 @@ def test_python_reads_what_we_write_and_we_read_what_python_writes(tree: Tree) -
         assert not other.exists()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_an_archive_or_one_clear_error(data: bytes) -> None:
     with contextlib.suppress(InvalidParameter):
@@ -121,7 +121,7 @@ def test_any_bytes_are_an_archive_or_one_clear_error(data: bytes) -> None:
             pass
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_damaged_archive_harms_nothing(data: st.DataObject) -> None:
     sound = bytearray(

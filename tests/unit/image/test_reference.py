@@ -127,7 +127,8 @@ def test_what_is_printed_parses_back_to_the_same(
 ) -> None:
     reference = Reference(domain, path, tag, digest)
     assert parse(str(reference)) == reference
-    assert parse(reference.familiar) == reference
+    if domain != "docker.io" or "." not in path.partition("/")[0]:
+        assert parse(reference.familiar) == reference
 
 
 @given(st.text(max_size=40))

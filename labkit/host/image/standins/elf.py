@@ -49,7 +49,7 @@ def _read(path: Path, _mtime_ns: int, _size: int) -> Program | None:
             if data[:4] != b"\x7fELF":
                 return None
             return _parse(data, path)
-    except (OSError, ValueError, struct.error, IndexError):
+    except (OSError, ValueError, OverflowError, struct.error, IndexError):
         return None
 
 

@@ -1,0 +1,9 @@
+"""Talking to registries: the OCI distribution specification 1.1 from the client's side.
+
+options     how to reach them: credentials, insecure ones, mirrors
+endpoints   which URLs a registry's name stands for
+auth        bearer tokens and basic credentials
+client      one registry: manifests and blobs
+download    an image from a registry into the store, as a stream of progress
+upload      the other way
+"""

@@ -1,0 +1,277 @@
+"""One registry: the requests of the OCI distribution specification that pull and push need."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin
+
+import aiohttp
+
+from labkit.base.errors import (
+    Forbidden,
+    LabkitError,
+    NotFound,
+    SystemFailure,
+    Unauthorized,
+    Unavailable,
+)
+from labkit.host.image.digests import digest_of
+from labkit.host.image.reference import Reference, validate_digest
+from labkit.host.image.registry.auth import Authorizer, parse_challenges
+from labkit.host.image.registry.endpoints import Endpoint, endpoints
+from labkit.host.image.registry.options import RegistryOptions
+
+__all__ = ["INDEX_TYPES", "MANIFEST_TYPES", "Manifest", "RegistryClient"]
+
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_MAX_MANIFEST = 4 << 20
+_HUB_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or index as it came, with the digest of exactly those bytes."""
+
+    digest: str
+    media_type: str
+    data: bytes
+
+
+class RegistryClient:
+    """A session with the registry of one reference; a context manager.
+
+    Entering finds an endpoint that answers. Raises Unavailable with the sentence of Docker's
+    daemon when none does.
+    """
+
+    def __init__(self, reference: Reference, options: RegistryOptions) -> None:
+        self.reference = reference
+        self._options = options
+        self._authorizer = Authorizer(options)
+        self._stack = contextlib.AsyncExitStack()
+        self._session: aiohttp.ClientSession
+        self._base = ""
+        self._verify = True
+        self.is_mirror = False
+
+    async def __aenter__(self) -> Self:
+        last: LabkitError | None = None
+        candidates = endpoints(self.reference.domain, self._options)
+        for endpoint in candidates:
+            try:
+                await self._connect(endpoint)
+            except Unavailable as error:
+                # http answers for itself; the https try before it was a guess.
+                last = error
+                continue
+            return self
+        assert last is not None
+        raise last
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _connect(self, endpoint: Endpoint) -> None:
+        stack = contextlib.AsyncExitStack()
+        is_hub = endpoint.url.endswith("docker.io")
+        limit = _HUB_SECONDS if is_hub else self._options.connect_seconds
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=limit, sock_read=60),
+                trust_env=not endpoint.is_local,
+                auto_decompress=False,
+                headers={"User-Agent": "labkit"},
+            )
+        )
+        url = f"{endpoint.url}/v2/"
+        try:
+            async with asyncio.timeout(limit):
+                async with session.get(url, ssl=endpoint.verify) as response:
+                    if response.status not in (200, 401):
+                        raise Unavailable(f'Get "{url}": unexpected status {response.status}')
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            await stack.aclose()
+            raise _unreachable(url, error) from error
+        except BaseException:
+            await stack.aclose()
+            raise
+        self._stack = stack
+        self._session, self._base, self._verify = session, endpoint.url, endpoint.verify
+        self.is_mirror = endpoint.is_mirror
+
+    # -- requests --------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        where: str,
+        *,
+        actions: str = "pull",
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        data: Any = None,
+        replay: bool = True,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """One request, authorized as the registry asks. `where` is below the repository or a URL.
+
+        `replay=False` is for bodies that cannot be sent twice: a 401 is then final.
+        """
+        url = where if "://" in where else f"{self._base}/v2/{self.reference.path}/{where}"
+        scope = f"repository:{self.reference.path}:{actions}"
+        for attempt in (1, 2):
+            sent = dict(headers or {})
+            authorization = self._authorizer.header(scope)
+            if authorization:
+                sent["Authorization"] = authorization
+            try:
+                response = await self._session.request(
+                    method, url, headers=sent, params=params, data=data, ssl=self._verify
+                )
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise _unreachable(url, error, method) from error
+            if response.status == 401 and attempt == 1 and replay:
+                challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
+                response.release()
+                if await self._authorizer.answer(self._session, challenges, scope):
+                    continue
+                raise Unauthorized(
+                    "no basic auth credentials", hint=f"docker login {self.reference.domain}"
+                )
+            try:
+                yield response
+            finally:
+                response.release()
+            return
+
+    def absolute(self, location: str) -> str:
+        """A Location header as a URL."""
+        return urljoin(self._base + "/", location)
+
+    async def failure(self, response: aiohttp.ClientResponse, what: str) -> LabkitError:
+        """The error for an answer that is not the one hoped for."""
+        code, message = await _registry_error(response)
+        name = self.reference.familiar_name
+        if response.status in (401, 403) or code in ("DENIED", "UNAUTHORIZED", "NAME_UNKNOWN"):
+            kind = NotFound if response.status == 404 else Forbidden
+            return kind(
+                f"pull access denied for {name}, repository does not exist or may require "
+                "'docker login': denied: requested access to the resource is denied",
+                hint=f"check the name, or docker login {self.reference.domain}",
+            )
+        if response.status == 404:
+            return NotFound(f"{what} not found: manifest unknown: {message or 'manifest unknown'}")
+        if response.status == 429:
+            return Unavailable(
+                f"toomanyrequests: {message or 'too many requests'}",
+                hint="docker login raises the limit, a mirror avoids it",
+            )
+        if response.status >= 500:
+            return Unavailable(f"received unexpected HTTP status: {response.status}")
+        return SystemFailure(
+            f"{what}: the registry answered {response.status} {code or ''} {message}".rstrip()
+        )
+
+    # -- what pull asks --------------------------------------------------------------------
+
+    async def manifest(self, reference: str) -> Manifest:
+        """A manifest by tag or digest, its bytes checked against the digest asked for.
+
+        Raises NotFound `manifest for x not found: manifest unknown: …`.
+        """
+        accept = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
+        async with self.request(
+            "GET", f"manifests/{reference}", headers={"Accept": accept}
+        ) as response:
+            if response.status != 200:
+                raise await self.failure(response, f"manifest for {self.reference.familiar}")
+            data = await _limited(response, _MAX_MANIFEST, "manifest")
+            kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        digest = digest_of(data)
+        if ":" in reference and digest != reference:
+            raise SystemFailure(
+                f"manifest verification failed for digest {reference}: got {digest}",
+                hint="the registry or something on the way changed it",
+            )
+        return Manifest(digest, kind, data)
+
+    async def small_blob(self, digest: str, limit: int) -> bytes:
+        """A config: a blob small enough to be held in memory, verified."""
+        validate_digest(digest)
+        async with self.request("GET", f"blobs/{digest}") as response:
+            if response.status != 200:
+                raise await self.failure(response, f"blob {digest}")
+            data = await _limited(response, limit, "image config")
+        if digest_of(data) != digest:
+            raise SystemFailure(f"image config verification failed for digest {digest}")
+        return data
+
+    @contextlib.asynccontextmanager
+    async def blob(self, digest: str, offset: int = 0) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A blob's body from `offset`; status 206 says that the registry did skip."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        async with self.request("GET", f"blobs/{digest}", headers=headers) as response:
+            if response.status not in (200, 206, 416):
+                raise await self.failure(response, f"blob {digest}")
+            yield response
+
+
+async def _limited(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
+    data = bytearray()
+    try:
+        async for piece in response.content.iter_chunked(1 << 16):
+            data += piece
+            if len(data) > limit:
+                raise SystemFailure(f"the {what} is larger than {limit} bytes: refused")
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unavailable(f"the {what} broke off: {error}") from error
+    return bytes(data)
+
+
+async def _registry_error(response: aiohttp.ClientResponse) -> tuple[str, str]:
+    """Code and message of the specification's error body, or empty."""
+    try:
+        body = await response.json(content_type=None)
+        first = body["errors"][0]
+        return str(first.get("code", "")), str(first.get("message", ""))
+    except (aiohttp.ClientError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return "", ""
+
+
+def _unreachable(url: str, error: BaseException, method: str = "Get") -> Unavailable:
+    """Docker's daemon quotes Go's network errors; these are the usual ones."""
+    verb = method.capitalize()
+    host = url.partition("://")[2].partition("/")[0]
+    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
+        reason = f"dial tcp: lookup {host.partition(':')[0]}: no such host"
+    elif isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = f"tls: failed to verify certificate: {error.certificate_error}"
+    elif isinstance(error, aiohttp.ClientConnectorSSLError):
+        reason = "http: server gave HTTP response to HTTPS client"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        reason = f"dial tcp {host}: connect: {(error.strerror or str(error)).lower()}"
+    elif isinstance(error, TimeoutError):
+        reason = "net/http: request canceled while waiting for connection"
+    else:
+        reason = str(error) or type(error).__name__
+    return Unavailable(
+        f'{verb} "{url}": {reason}', hint="is the registry running, and is its name right?"
+    )
