@@ -14,6 +14,7 @@ from types import FrameType
 __all__ = ["is_result_used"]
 
 _DROPPED = {"POP_TOP", "PRINT_EXPR"}
+_NO_OPERATION = {"CACHE", "EXTENDED_ARG", "NOP"}
 _CALLS = ("run_line_magic", "run_cell_magic")
 
 
@@ -47,10 +48,8 @@ def _caller() -> FrameType | None:
 
 
 def _instruction_after(frame: FrameType) -> tuple[str, str] | None:
-    found = False
+    # f_lasti stands on the call or on its inline cache, depending on Python's version.
     for instruction in dis.get_instructions(frame.f_code):
-        if found and instruction.opname not in ("CACHE", "EXTENDED_ARG", "NOP"):
+        if instruction.offset > frame.f_lasti and instruction.opname not in _NO_OPERATION:
             return instruction.opname, instruction.argrepr
-        if instruction.offset == frame.f_lasti:
-            found = True
     return None

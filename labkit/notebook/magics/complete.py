@@ -62,7 +62,7 @@ def _docker(notebook: Notebook, words: list[str], current: str) -> list[tuple[st
         found = complete(words, current, client=notebook.session.docker())
     except (LabkitError, OSError, ValueError):
         return []
-    return [(str(one.text), str(getattr(one, "help", "") or "")) for one in found]
+    return [(one.text, one.detail or one.kind) for one in found]
 
 
 def _matcher(notebook: Notebook) -> Callable[..., Any]:

@@ -120,12 +120,19 @@ def _process(process: Mapping[str, Any], reference: Mapping[str, int]) -> dict[s
         "inside": pids[-1] if len(pids) > 1 else None,
         "chain": pids,
         "user": str(process.get("user", "")),
-        "command": " ".join(arguments) or str(process["command"]),
+        "command": _command(process, arguments),
         "name": str(process["command"]),
         "role": "" if kind in ("container", "box", "host") else kind,
         "namespaces": dict(process["namespaces"]),
         "differs": [k for k, i in process["namespaces"].items() if i != reference.get(k, i)],
     }
+
+
+def _command(process: Mapping[str, Any], arguments: list[str]) -> str:
+    owner = process["owner"]
+    if owner["kind"] == "labkit":  # an interpreter, a path and a module would say less
+        return str(owner.get("name") or "labkitd")
+    return " ".join(arguments) or str(process["command"])
 
 
 def _as_tree(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:

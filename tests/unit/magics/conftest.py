@@ -1,0 +1,55 @@
+"""A real IPython shell without a kernel, and a docker command line that notes its words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from labkit.notebook import magics
+from labkit.notebook.magics.session import Session
+
+Script = Callable[[Sequence[str], Any, Any], int]
+
+
+class FakeDocker:
+    """Stands for `commands.docker.main`; `script(words, client, surface)` is up to a test."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.script: Script = lambda words, client, surface: 0
+
+    def main(self, argv: Sequence[str], *, client: Any, surface: Any, cwd: Path) -> int:
+        assert cwd == Path.cwd()
+        self.calls.append(list(argv))
+        return self.script(argv, client, surface)
+
+
+@pytest.fixture
+def docker(monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
+    fake = FakeDocker()
+    monkeypatch.setattr("labkit.notebook.commands.docker.main", fake.main)
+    monkeypatch.setattr(Session, "docker", lambda self: "client")
+    monkeypatch.setattr(Session, "ensure", lambda self: None)
+    return fake
+
+
+@pytest.fixture
+def shell(
+    docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[InteractiveShell]:
+    monkeypatch.setenv("LABKIT_START", "on-demand")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    InteractiveShell.clear_instance()
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config)
+    shell.run_line_magic("load_ext", "labkit")
+    yield shell
+    magics.unload_ipython_extension(shell)
+    InteractiveShell.clear_instance()
