@@ -168,6 +168,6 @@ def build_app(
             response.headers.setdefault(name, value)
 
     app = web.Application(client_max_size=JSON_BODY_BYTES_MAX)
-    app.router.add_route("*", "/{tail:.*}", serve)
+    app.router.add_route("*", r"/{tail:[\s\S]*}", serve)
     app.on_response_prepare.append(add_headers)
     return app

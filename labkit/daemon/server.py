@@ -31,6 +31,8 @@ _LOG = logging.getLogger("labkit.daemon")
 # Streams that clients still read (logs -f, events) are cut when the daemon ends; answers that are
 # being written get this long.
 _FAREWELL_S = 2.0
+# Credentials travel in header fields, filters in the request line: both outgrow aiohttp's 8 kB.
+_LINE_BYTES_MAX = 1 << 16
 _M_ARENA_MAX = -8
 
 
@@ -72,6 +74,8 @@ async def _run(
                 shutdown_timeout=_FAREWELL_S,
                 # A pipe to a container may be silent for a day; the kernel says when it breaks.
                 tcp_keepalive=False,
+                max_line_size=_LINE_BYTES_MAX,
+                max_field_size=_LINE_BYTES_MAX,
             )
             runners.append(runner)
             await runner.setup()

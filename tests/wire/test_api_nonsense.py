@@ -120,6 +120,7 @@ def test_random_requests_are_refused_in_words(clean_lab: Lab, which: str) -> Non
             made += 1
             assert lab.request("DELETE", f"/containers/{answer['Id']}?force=1")[0] == 204, what
         elif status >= 400 and method != "HEAD":
+            assert isinstance(answer, dict), what
             assert answer["message"], what
             assert "Traceback" not in answer["message"], what
     assert _world(lab) == before

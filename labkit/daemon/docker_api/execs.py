@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from labkit.base.errors import Conflict, LabkitError
 from labkit.daemon.call import Call, finish, json_answer
 from labkit.daemon.docker_api.container_io import stream_type
 from labkit.daemon.docker_api.containers import console_size
@@ -26,21 +27,53 @@ async def create(call: Call[Engine]) -> web.Response:
 
 
 async def start(call: Call[Engine]) -> web.StreamResponse:
-    """POST /exec/ID/start: detached a plain 200, otherwise the connection becomes its stdio."""
+    """POST /exec/ID/start: detached a plain 200, otherwise the connection becomes its stdio.
+
+    The stream opens before the process starts, as in Docker's engine: docker-py reads the answer's
+    head through a buffer and loses whatever output comes along with it.
+    """
     body = await call.optional_body()
     exec_id = call.params["id"]
-    configured = (await call.state.exec_inspect(exec_id)).get("DetachKeys")
-    keys = parse_keys(configured if isinstance(configured, str) else None)
-    session = await finish(call.state.exec_start(exec_id, body))
-    if session is None:
+    known = await call.state.exec_inspect(exec_id)
+    if body.get("Detach"):
+        await finish(call.state.exec_start(exec_id, body))
         return web.Response(status=200)
+    await _check_container(call.state, str(known.get("ContainerID", "")))
+    configured = known.get("DetachKeys")
+    keys = parse_keys(configured if isinstance(configured, str) else None)
+    tty = bool(known.get("ProcessConfig", {}).get("tty"))
+    tunnel = hijack(call.request, stream_type(call, tty=tty))
     try:
-        tunnel = hijack(call.request, stream_type(call, tty=session.tty))
+        session = await finish(call.state.exec_start(exec_id, body))
+    except LabkitError as error:
+        tunnel.writer.write(_as_output(error, tty=tty))
+        await tunnel.close()
+        return tunnel.response
     except BaseException:
-        await session.close()
+        await tunnel.close()
         raise
+    assert session is not None
     await relay(tunnel, session, DetachKeys(keys) if session.tty else None)
     return tunnel.response
+
+
+async def _check_container(engine: Engine, container_id: str) -> None:
+    """What can still be said with a status, before the stream opens."""
+    state = (await engine.container_inspect(container_id))["State"]
+    if not state.get("Running"):
+        raise Conflict(f"container {container_id} is not running")
+    if state.get("Paused"):
+        raise Conflict(
+            f"Container {container_id} is paused, unpause the container before exec",
+            hint=f"docker unpause {container_id[:12]}",
+        )
+
+
+def _as_output(error: LabkitError, *, tty: bool) -> bytes:
+    """A command that cannot be started says why on its stdout, and the exec's inspection has the
+    code (126 or 127): Docker's clients show both."""
+    text = error.message.encode() + b"\r\n"
+    return text if tty else b"\1\0\0\0" + len(text).to_bytes(4, "big") + text
 
 
 async def inspect(call: Call[Engine]) -> web.Response:
