@@ -1,7 +1,8 @@
 """What a step decided, for the driver to carry out in this order.
 
-1. Write `snapshot`, then `entries` (whatever the disk holds from the first one's index on is
-   replaced), then `hard_state`; make them durable.
+1. Write `hard_state`, then `snapshot`, then `entries` (whatever the disk holds from the first
+   one's index on is replaced); make them durable. In this order, because a crash may keep a part:
+   entries of a term that the disk does not know yet would make no sense after it.
 2. Only then send `messages`: each may promise what was just written (figure 3.1, "updated on
    stable storage before responding to RPCs").
 3. Apply `committed` to the state machine, in order; then answer `reads` whose index is applied.

@@ -136,10 +136,11 @@ class Box:
         """Detach a file system (umount2(2)); `detach` waits for nobody (MNT_DETACH)."""
         self._call("umount", target=target, detach=detach)
 
-    def pivot_root(self, new_root: str, put_old: str = ".old") -> None:
-        """Exchange the root file system itself (pivot_root(2)) and detach the old one.
+    def pivot_root(self, new_root: str, put_old: str = "") -> None:
+        """Exchange the root file system itself (pivot_root(2)).
 
-        Unlike chroot there is no old root left to climb back to.
+        The old one is detached, so that unlike after chroot nothing is left to climb back to;
+        with `put_old`, a folder beneath `new_root`, it stays mounted there instead.
         """
         self._call("pivot_root", new_root=new_root, put_old=put_old)
 

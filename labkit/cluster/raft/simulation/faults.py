@@ -26,6 +26,7 @@ class Faults:
             self._crash_leader,
             self._reboot,
             self._reboot_all,
+            self._chase_leaders,
             self._pause,
             self._cut,
             self._cut,
@@ -81,6 +82,15 @@ class Faults:
             if self._cluster.rng.random() < 0.6:
                 self._blink(server_id)
         return "quick restart of many"
+
+    def _chase_leaders(self, hunts: int = 250) -> str:
+        """Every leader of the next moments falls soon after its election (figure 3.7)."""
+        leader = self._cluster.leader()
+        if leader is not None:
+            self._blink(leader.id)
+        if hunts:
+            self._cluster.loop.after(self._delay(6 * MS), self._chase_leaders, hunts - 1)
+        return "leaders chased"
 
     def _pause(self) -> str:
         server = self._cluster.servers[self._any()]

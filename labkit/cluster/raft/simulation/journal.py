@@ -25,12 +25,12 @@ class Recovered(NamedTuple):
 
 def write(disk: Disk, effects: Effects) -> None:
     """Write a batch in the order the contract demands. The caller syncs."""
+    if effects.hard_state is not None:
+        disk.write(effects.hard_state)
     if effects.snapshot is not None:
         disk.write(effects.snapshot)
     if effects.entries:
         disk.write(tuple(effects.entries))
-    if effects.hard_state is not None:
-        disk.write(effects.hard_state)
 
 
 def recover(disk: Disk) -> Recovered:
@@ -59,4 +59,4 @@ def recover(disk: Disk) -> Recovered:
 
 def compact(disk: Disk, hard_state: HardState, snapshot: Snapshot, entries: list[Entry]) -> None:
     """Rewrite the journal as short as possible: a snapshot, what follows it, the latest state."""
-    disk.replace([snapshot, tuple(entries), hard_state])
+    disk.replace([hard_state, snapshot, tuple(entries)])
