@@ -18,7 +18,7 @@ from labkit.notebook.commands.docker.create_network import endpoints
 from labkit.notebook.commands.docker.create_ports import exposed, published
 from labkit.notebook.commands.flags import Flags
 
-__all__ = ["create_body", "parse_restart", "read_environment", "read_labels"]
+__all__ = ["create_body", "mapping", "parse_restart", "read_environment", "read_labels"]
 
 _DEVICE_MODE = re.compile(r"[rwm]+\Z")
 
@@ -154,10 +154,11 @@ def read_environment(files: Sequence[str], given: Sequence[str], cwd: Path) -> l
 
 def read_labels(files: Sequence[str], given: Sequence[str], cwd: Path) -> dict[str, str]:
     """Labels of --label-file, then those of --label; later ones win."""
-    return _mapping([*_file_values(files, cwd, "label file", False), *given])
+    return mapping([*_file_values(files, cwd, "label file", False), *given])
 
 
-def _mapping(values: Sequence[str]) -> dict[str, str]:
+def mapping(values: Sequence[str]) -> dict[str, str]:
+    """`a=b` pairs as a dictionary; later ones win, a missing value is empty."""
     pairs = (value.partition("=") for value in values)
     return {key: content for key, _, content in pairs}
 
@@ -248,7 +249,7 @@ def _security(flags: Flags, cwd: Path) -> tuple[dict[str, Any], list[str] | None
 
 
 def _logging(flags: Flags) -> dict[str, Any]:
-    options = _mapping(flags["log-opt"])
+    options = mapping(flags["log-opt"])
     if flags["log-driver"] == "none" and options:
         raise CommandError("invalid logging opts for driver none")
     return {"Type": flags["log-driver"], "Config": options}
@@ -310,9 +311,9 @@ def _host_config(
     tmpfs = {key: value for key, _, value in (text.partition(":") for text in flags["tmpfs"])}
     optional: dict[str, Any] = {
         "Tmpfs": tmpfs,
-        "StorageOpt": _mapping(flags["storage-opt"]),
-        "Sysctls": _mapping(flags["sysctl"]),
-        "Annotations": _mapping(flags["annotation"]),
+        "StorageOpt": mapping(flags["storage-opt"]),
+        "Sysctls": mapping(flags["sysctl"]),
+        "Annotations": mapping(flags["annotation"]),
         "Runtime": flags["runtime"],
         "Mounts": _mounts(flags["mount"], cwd),
     }

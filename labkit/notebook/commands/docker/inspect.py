@@ -21,7 +21,7 @@ from labkit.notebook.commands.gotemplate import (
 if TYPE_CHECKING:
     from labkit.notebook.commands.tree import Call
 
-__all__ = ["anything", "containers", "images", "networks", "volumes"]
+__all__ = ["anything", "containers", "images", "networks", "print_found", "volumes"]
 
 # Fields that are maps, not structs: a key that is missing there is no error.
 _MAPS = frozenset(
@@ -66,7 +66,7 @@ def _template(text: str) -> Template | None:
         raise CommandError(f"template parsing error: {error}", 64) from None
 
 
-def _run(call: Call, fetch: Fetch, references: Sequence[str] | None = None) -> int:
+def print_found(call: Call, fetch: Fetch, references: Sequence[str] | None = None) -> int:
     """Fetch all references, print what was found, then the errors."""
     text = call.flags["format"]
     template = _template(text)
@@ -120,23 +120,25 @@ def _getter(call: Call, path: str, **query: Any) -> Fetch:
 
 def containers(call: Call) -> int:
     """Details of containers."""
-    return _run(call, _getter(call, "/containers/{}/json", size=call.flags["size"]))
+    return print_found(call, _getter(call, "/containers/{}/json", size=call.flags["size"]))
 
 
 def images(call: Call) -> int:
     """Details of images."""
-    return _run(call, _getter(call, "/images/{}/json", platform=call.flags["platform"] or None))
+    return print_found(
+        call, _getter(call, "/images/{}/json", platform=call.flags["platform"] or None)
+    )
 
 
 def networks(call: Call) -> int:
     """Details of networks."""
     query = {"verbose": "true" if call.flags["verbose"] else None}
-    return _run(call, _getter(call, "/networks/{}", **query))
+    return print_found(call, _getter(call, "/networks/{}", **query))
 
 
 def volumes(call: Call) -> int:
     """Details of volumes."""
-    return _run(call, _getter(call, "/volumes/{}"))
+    return print_found(call, _getter(call, "/volumes/{}"))
 
 
 _KINDS = {
@@ -180,4 +182,4 @@ def anything(call: Call) -> int:
                     raise
         raise CommandError(f"Error: No such object: {reference}")
 
-    return _run(call, fetch)
+    return print_found(call, fetch)

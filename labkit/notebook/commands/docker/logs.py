@@ -35,8 +35,7 @@ def timestamp(text: str, *, flag: str) -> str | None:
     except InvalidParameter:
         pass
     else:
-        seconds, fraction = divmod(time.time_ns() - ago_ns, 1_000_000_000)
-        return f"{seconds}.{fraction:09d}"
+        return str((time.time_ns() - ago_ns) // 1_000_000_000)
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
         whole, _, part = text.partition(".")
         return f"{whole}.{part:0<9}"[: len(whole) + 10] if part else text

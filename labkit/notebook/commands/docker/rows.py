@@ -235,7 +235,7 @@ def image_rows(
     shared, containers = image.get("SharedSize", -1), image.get("Containers", -1)
     unique = "N/A"
     if shared not in (-1, None):
-        unique = format_size((image.get("Size") or 0) - shared, digits=3)
+        unique = format_size((image.get("Size") or 0) - shared)
     base = {
         "ID": short_id(image["Id"]) if truncate else image["Id"],
         "CreatedSince": ago(created),
@@ -243,7 +243,7 @@ def image_rows(
         "Size": size,
         "VirtualSize": format_size(image.get("Size") or 0),
         "Containers": "N/A" if containers in (-1, None) else str(containers),
-        "SharedSize": "N/A" if shared in (-1, None) else format_size(shared, digits=3),
+        "SharedSize": "N/A" if shared in (-1, None) else format_size(shared),
         "UniqueSize": unique,
     }
     return [

@@ -17,7 +17,7 @@ SYSTEM_COMMANDS = (
         "system df",
         "[OPTIONS]",
         "Show docker disk usage",
-        "system:disk_usage",
+        "disk:disk_usage",
         operands=(0, 0),
         flags="""
     --format string | Format output using a custom template:
@@ -33,7 +33,7 @@ SYSTEM_COMMANDS = (
         "system events",
         "[OPTIONS]",
         "Get real time events from the server",
-        "system:events",
+        "events:events",
         operands=(0, 0),
         spellings=("events",),
         flags="""
@@ -123,7 +123,7 @@ SYSTEM_COMMANDS = (
         "context show",
         "",
         "Print the name of the current context",
-        "contexts:show",
+        "contexts:show_current",
         operands=(0, 0),
     ),
     Command(
