@@ -295,10 +295,11 @@ async def take_up(context: Context, stored: Mapping[str, Any]) -> None:
     container = context.containers.get(stored["container"])
     if container is None:
         return
-    config = ExecConfig(**{
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in stored["config"].items()
-    })  # fmt: skip
+    }
+    config = ExecConfig(**values)
     process = Exec(stored["id"], container, config, started=True)
     process.started_at_ns = stored["started_at_ns"]
     container.execs[process.id] = process

@@ -69,6 +69,8 @@ class Kind:
     go: str
     read: Callable[[Any, str], Any]
     write: Callable[[Any], Any]
+    is_pointer: bool = False
+    """Go's `*T`: zero is a value of its own and not "empty"."""
 
 
 def _plain(value: Any) -> Any:
@@ -173,7 +175,12 @@ STRSLICE = Kind("[]string", _read_strslice, lambda value: None if value is None 
 
 def optional(kind: Kind) -> Kind:
     """`*T`: None stays None when written."""
-    return Kind(kind.go, kind.read, lambda value: None if value is None else kind.write(value))
+    return Kind(
+        kind.go,
+        kind.read,
+        lambda value: None if value is None else kind.write(value),
+        is_pointer=True,
+    )
 
 
 def struct(cls: type[Any]) -> Kind:
@@ -219,9 +226,10 @@ def write(value: Any) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for declared in fields(value):
         item = getattr(value, declared.name)
-        if declared.metadata["omitempty"] and not item:
-            continue
-        shown[declared.metadata["key"]] = declared.metadata["kind"].write(item)
+        kind: Kind = declared.metadata["kind"]
+        is_empty = item is None if kind.is_pointer else not item
+        if not (declared.metadata["omitempty"] and is_empty):
+            shown[declared.metadata["key"]] = kind.write(item)
     return shown
 
 
