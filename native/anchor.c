@@ -17,6 +17,9 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -358,6 +361,30 @@ static int write_text(const char *path, const char *text) {
     return write(file, text, strlen(text)) < 0 ? -1 : 0;
 }
 
+/* Whether the kernel answers when asked for nftables' tables (which loads it where it is a module). */
+static int ask_nftables(void) {
+    LK_FD sock = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    struct {
+        struct nlmsghdr header;
+        struct nfgenmsg family;
+    } request = {
+        .header = {.nlmsg_len = sizeof request,
+                   .nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE,
+                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+    };
+    char answer[4096] __attribute__((aligned(NLMSG_ALIGNTO)));
+    if (sock < 0 || send(sock, &request, sizeof request, 0) < 0)
+        return -1;
+    if (recv(sock, answer, sizeof answer, 0) < (ssize_t)sizeof(struct nlmsghdr))
+        return -1;
+    const struct nlmsghdr *header = (const struct nlmsghdr *)answer;
+    if (header->nlmsg_type != NLMSG_ERROR)
+        return 0;
+    const struct nlmsgerr *error = NLMSG_DATA(header);
+    errno = -error->error;
+    return error->error == 0 ? 0 : -1;
+}
+
 static int probe(int argc, char **argv) {
     const bool user = argc > 2 && strcmp(argv[2], "user") == 0;
     char map[64];
@@ -374,7 +401,8 @@ static int probe(int argc, char **argv) {
     }
     if (attempt("mnt", unshare(CLONE_NEWNS)) < 0)
         return 0;
-    (void)attempt("net", unshare(CLONE_NEWNET));
+    if (attempt("net", unshare(CLONE_NEWNET)) == 0)
+        (void)attempt("nftables", ask_nftables());
     (void)attempt("uts", unshare(CLONE_NEWUTS));
     (void)attempt("ipc", unshare(CLONE_NEWIPC));
     (void)attempt("cgroup", unshare(CLONE_NEWCGROUP));

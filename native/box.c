@@ -70,6 +70,7 @@ int lk_box_main(int argc, char **argv) {
     if (argc > 3 && join_host(atoi(argv[2]), atoi(argv[3])) < 0)
         return 125;
     (void)prctl(PR_SET_NAME, "labkit-box");
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans of a program come to us, not to init */
     /* Students meet us in ps: leave only the name there. The argument strings lie side by side. */
     char *const past_name = argv[-1] + strlen(argv[-1]);
     memset(past_name, 0, (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) - past_name));

@@ -162,7 +162,10 @@ _HINTS: Mapping[tuple[str, int], str] = {
         "the new root must be a mount point (bind it on itself first), the mount above it must "
         "not be shared, and this process's root must be one too (not a chroot)"
     ),
-    ("pivot_root", errno.EBUSY): "the new root and the old one must be different mounts",
+    ("pivot_root", errno.EBUSY): (
+        "the new root is on the same mount as the old one: make it a mount point of its own "
+        "(bind it on itself first)"
+    ),
     ("pivot_root", errno.EPERM): "pivot_root needs a mount namespace of this user namespace's own",
     ("mount", errno.EPERM): (
         "mounting needs CAP_SYS_ADMIN over the mount namespace: after unshare('user') the old "

@@ -207,15 +207,15 @@ def _network(probe: Probe, paths: LabPaths) -> Iterable[Finding]:
             "" if tool else "containers reach the lab only, not the outside",
             "" if tool else "as root: apt-get install passt (or slirp4netns)",
         )
-    tables = os.path.isdir("/sys/module/nf_tables") or bool(
-        [line for line in _read("/proc/modules").splitlines() if line.startswith("nf_tables ")]
-    )
-    yield Finding(
-        "nftables",
-        tables,
-        "in the kernel" if tables else "not loaded",
-        "" if tables else "publishing ports needs it; it is loaded on first use where allowed",
-    )
+    if "nftables" in probe.attempts:
+        code = probe.attempts["nftables"]
+        yield Finding(
+            "nftables",
+            code == 0,
+            "works" if code == 0 else os.strerror(code),
+            "" if code == 0 else "networks of containers and published ports do not work",
+            "" if code == 0 else "as root: modprobe nf_tables",
+        )
 
 
 def _disk(probe: Probe, paths: LabPaths) -> Iterable[Finding]:

@@ -107,7 +107,7 @@ class CgroupDriver:
         given: set[str] = set()
         for folder in (base, base / _TOP, base / _TOP / self.instance):
             given = set()
-            for controller in WANTED_V2:
+            for controller in self.layout.unified_controllers & set(WANTED_V2):
                 try:
                     write_file(folder / "cgroup.subtree_control", f"+{controller}")
                 except OSError:
