@@ -130,7 +130,7 @@ static void op_chroot(struct box *box, const struct box_request *request,
     (void)box_end(reply, step, chdir("/"));
 }
 
-/* pivot_root: new root, and where to put the old one (empty: detach it at once) */
+/* pivot_root: new root, and where below it to put the old one (empty: detach it at once) */
 static void op_pivot_root(struct box *box, const struct box_request *request,
                           struct box_reply *reply) {
     (void)box;
@@ -139,11 +139,14 @@ static void op_pivot_root(struct box *box, const struct box_request *request,
     struct box_step *step = box_begin(reply, "go to the new root", "chdir", "%.150s", fresh);
     if (box_end(reply, step, chdir(fresh)) < 0)
         return;
+    if (!detach && mkdir(old, 0700) < 0 && errno != EEXIST) {
+        step = box_begin(reply, "make a place for the old root", "mkdir", "%.150s", old);
+        (void)box_end(reply, step, -1);
+        return;
+    }
     /* With both at ".", the old root ends up mounted over the new one, on top, and comes off. */
-    step = box_begin(reply, "swap the roots", "pivot_root", "%s, %.120s", detach ? "." : fresh,
-                     detach ? "." : old);
-    if (box_end(reply, step,
-                syscall(SYS_pivot_root, detach ? "." : fresh, detach ? "." : old)) < 0)
+    step = box_begin(reply, "swap the roots", "pivot_root", "., %.120s", detach ? "." : old);
+    if (box_end(reply, step, syscall(SYS_pivot_root, ".", detach ? "." : old)) < 0)
         return;
     if (detach) {
         step = box_begin(reply, "take the old root away", "umount2", ". MNT_DETACH");

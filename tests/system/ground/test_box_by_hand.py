@@ -117,6 +117,15 @@ async def test_a_chroot_can_be_left_and_a_pivoted_root_cannot(
     assert described["mounts"] == ["/"]
 
 
+async def test_the_old_root_can_be_kept_and_taken_away_later(box: BoxProcess, rootfs: Path) -> None:
+    await do(box, "unshare", kinds="mnt")
+    await do(box, "mount", source=str(rootfs), target=str(rootfs), flags="bind")
+    await do(box, "pivot_root", new=str(rootfs), old=".old")
+    assert "lib" in (await output(box, "ls /.old")).split()
+    await do(box, "umount", target="/.old", detach=True)
+    assert await output(box, "ls /.old") == ""
+
+
 async def test_a_new_network_has_lo_alone(box: BoxProcess) -> None:
     await do(box, "unshare", kinds="net")
     assert (await box.describe())["interfaces"] == ["lo"]
