@@ -38,7 +38,12 @@ class Hint:
 
 
 def check(exercise: str | None = None, *, seed: int = 0) -> Report:
-    """Evaluate the visible checks of `exercise` against the lab that is running here."""
+    """Evaluate the visible checks of `exercise` against the lab that is running here.
+
+    While a submission is graded the checks are elsewhere, and the report is empty and says so.
+    """
+    if os.environ.get("LABKIT_GRADING"):
+        return Report(exercise or os.environ.get("LABKIT_EXERCISE", ""), ())
     folder = find_exercise(exercise)
     return run_checks(folder, local_world(folder.name, seed=seed)).visible()
 
@@ -108,6 +113,8 @@ def next_hint(exercise: str | None = None, check: str | None = None) -> Hint | N
     Without `check` (a title or a part of it) it is for the first check that does not hold yet.
     After the last hint the last one is repeated.
     """
+    if os.environ.get("LABKIT_GRADING"):
+        return None
     folder = find_exercise(exercise)
     hints = hints_for(str(folder))
     title = next((name for name in hints if check and check.lower() in name.lower()), None)

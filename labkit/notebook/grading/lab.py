@@ -279,11 +279,27 @@ def _system_binds() -> tuple[list[list[Any]], list[list[str]]]:
 
     package = Path(labkit.__file__).resolve().parent
     prefixes = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), package}
+    prefixes.update(map(Path, _package_folders()))
     for path in sorted(prefixes):
         inside = any(path != other and path.is_relative_to(other) for other in prefixes)
         if not path.is_relative_to("/usr") and not inside:
             binds.append([str(path), str(path), True])
     return binds, links
+
+
+def _package_folders() -> list[str]:
+    """Folders of installed packages outside the prefixes, such as a user's own site-packages.
+
+    Other entries of sys.path stay out: a project folder may hold exercises with solutions.
+    """
+    inside = (sys.prefix + os.sep, sys.base_prefix + os.sep)
+    return [
+        os.path.realpath(entry)
+        for entry in sys.path
+        if os.path.basename(entry) in ("site-packages", "dist-packages")
+        and os.path.isdir(entry)
+        and not entry.startswith(inside)
+    ]
 
 
 def _environments(exercise: Exercise, *, shared: bool) -> tuple[dict[str, str], dict[str, str]]:
@@ -295,7 +311,9 @@ def _environments(exercise: Exercise, *, shared: bool) -> tuple[dict[str, str], 
         "LANG": "C.UTF-8",
         "LABKIT_HOME": LAB_HOME,
         "LABKIT_RUN": LAB_RUN,
-        "PYTHONPATH": str(Path(labkit.__file__).resolve().parent.parent),
+        "PYTHONPATH": os.pathsep.join(
+            [str(Path(labkit.__file__).resolve().parent.parent), *_package_folders()]
+        ),
         "PYTHONDONTWRITEBYTECODE": "1",
         "TZ": os.environ.get("TZ", ""),
     }

@@ -14,6 +14,7 @@ __all__ = ["MIME_TYPE", "Report", "format_points", "run_all"]
 
 MIME_TYPE = "application/vnd.labkit.check+json"
 
+_LATER = "checked from outside, after the notebook has ended"
 _MARKS = {"passed": "✔", "partial": "◐", "failed": "✘", "broken": "!", "ungradable": "–"}
 _WORDS = {
     "passed": "holds",
@@ -68,6 +69,8 @@ class Report:
         }
 
     def __repr__(self) -> str:
+        if not self.results:
+            return f"{self.exercise}: {_LATER}"
         lines = [f"{self.exercise}: {format_points(self.score)} of {format_points(self.max_score)}"]
         for result in self.results:
             lines.append(
@@ -84,6 +87,8 @@ class Report:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
+        if not self.results:
+            return f"<div>{html.escape(self.exercise)}: {_LATER}</div>"
         rows = "".join(_result_html(result) for result in self.results)
         head = (
             f"<b>{html.escape(self.exercise)}</b>: {format_points(self.score)} "

@@ -206,10 +206,11 @@ def _choose(student: str, found: list[_Candidate], exercise: Exercise) -> Submis
     strangers: list[_Read] = []
     for candidate in sorted(found, key=lambda one: one.when):
         one = _read(candidate)
-        if one.notebook is None:
-            belongs = _is_named_so(one.source, exercise)
-        else:
-            belongs = exercise.likeness(one.notebook) >= _LIKE_ENOUGH
+        belongs = _is_named_so(one.source, exercise)
+        if one.notebook is not None:
+            alike = exercise.likeness(one.notebook) >= _LIKE_ENOUGH
+            # A right name is believed unless every graded cell is another exercise's.
+            belongs = alike or (belongs and not any(c.grade_id for c in one.notebook.cells))
         (mine if belongs else strangers).append(one)
     if mine:
         # An unreadable file after a good one is more likely an upload gone wrong than an answer.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from labkit.notebook.grading.result import Result
 from labkit.notebook.grading.runner import Grader
 from labkit.notebook.grading.submissions import Submission
 
-EXERCISES = Path(__file__).parent / "exercises"
+from . import tiny
 
 
 def namespaces_missing() -> str:
@@ -67,8 +66,8 @@ def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
 
 
 @pytest.fixture
-def answers_exercise() -> Exercise:
-    return Exercise.load(EXERCISES / "07-answers")
+def answers_exercise(tmp_path: Path) -> Exercise:
+    return Exercise.load(tiny.write_exercise(tmp_path / "exercises"))
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def grade(factory: LabFactory, answers_exercise: Exercise) -> Iterator[Callable[
 
     def run(*cells: str, exercise: Exercise | None = None, **options: Any) -> Result:
         chosen = exercise or answers_exercise
-        data = notebook_bytes(*cells)
+        data = tiny.as_bytes(*cells)
         submission = Submission("sam", "sam.ipynb", "1 of 1", data, parse_notebook(data))
         grader = Grader(chosen, factory, chosen.limits, **options)
         return grader.grade(submission)
@@ -88,22 +87,3 @@ def grade(factory: LabFactory, answers_exercise: Exercise) -> Iterator[Callable[
     assert processes_of(zygote.pid) == before
     for group in groups_of(factory):
         assert [one for one in group.iterdir() if one.is_dir()] == []
-
-
-def notebook_bytes(*cells: str) -> bytes:
-    return json.dumps(
-        {
-            "cells": [{"cell_type": "code", "metadata": {}, "source": source} for source in cells],
-            "metadata": {},
-            "nbformat": 4,
-            "nbformat_minor": 5,
-        }
-    ).encode()
-
-
-RIGHT = """
-from labkit.notebook.grading.answers import record
-record("sum", 8)
-record("words", ["cat", "dog"])
-"""
-"""A cell that earns every point of 07-answers."""

@@ -11,7 +11,7 @@ import pytest
 
 from labkit.notebook.grading.result import Result
 
-from .conftest import RIGHT
+from .tiny import RIGHT
 
 pytestmark = pytest.mark.namespaces
 
@@ -183,7 +183,6 @@ def test_tracing_the_processes_outside_is_not_possible(grade: Any) -> None:
 def test_the_students_process_is_nobody_on_the_machine(grade: Any, factory: Any) -> None:
     if factory.id_base is None:
         pytest.skip("only root can map a range of ids that owns nothing")
-    seen: set[int] = set()
     result = grade(
         "import pathlib\n"
         "ids = pathlib.Path('/proc/self/uid_map').read_text().split()\n"
@@ -193,7 +192,6 @@ def test_the_students_process_is_nobody_on_the_machine(grade: Any, factory: Any)
         RIGHT,
     )
     assert (result.status, result.troubles) == ("ok", [])
-    assert not seen
 
 
 def test_nothing_outside_its_folder_can_be_written(grade: Any) -> None:
