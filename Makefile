@@ -9,7 +9,7 @@ C_SOURCES := $(shell find native -type f 2>/dev/null)
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-all test-unit test-host test-browser test-vm check format bench packages clean
+.PHONY: help lab test test-all test-unit test-host test-browser test-vm check format bench packages packages-test packages-browser clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ packages: ## the OS packages: as root installs them, otherwise prints the one li
 
 packages-test: packages
 	@$(PYTHON) binder/packages.py tests/apt.txt
+
+packages-browser: packages
+	@$(PYTHON) binder/packages.py tests/browser/apt.txt
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "labkit needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 1; }
@@ -50,7 +53,7 @@ test-unit: $(VENV)/.dev ## the tests that need no privilege and no daemon
 test-host: $(VENV)/.dev ## real containers: isolation, engine, escapes, wire
 	$(PYTEST) -n $(WORKERS) --dist loadfile tests/system tests/escape tests/wire
 
-test-browser: packages-test $(VENV)/.dev ## JupyterLab in headless Chromium; screenshots land in artifacts/
+test-browser: packages-browser $(VENV)/.dev ## JupyterLab in headless Chromium; screenshots land in artifacts/
 	$(PYTEST) tests/browser
 
 check: $(VENV)/.dev ## ruff, mypy strict

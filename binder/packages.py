@@ -36,7 +36,10 @@ def main(path):
     print(f"labkit: installing OS packages: {' '.join(missing)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     update = subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
-    install = subprocess.run([*line.split(), "-qq"], env=environment, check=False)
+    quiet = ["-qq", "-o", "Dpkg::Use-Pty=0", "-o", "Dpkg::Progress-Fancy=0"]
+    install = subprocess.run(
+        [*line.split(), *quiet], env=environment, stdout=subprocess.DEVNULL, check=False
+    )
     if update.returncode or install.returncode:
         print(f"labkit: apt-get failed; by hand: {line}", file=sys.stderr)
         return install.returncode or update.returncode
