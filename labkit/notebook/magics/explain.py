@@ -162,27 +162,40 @@ def _fetch(notebook: Notebook, path: str, recording: Recording) -> None:
         recording.problem = error.message
         return
     container = (recording.timeline or {}).get("container") or {}
-    recording.processes = _process_chain(found, str(container.get("id", "")))
+    told = list((recording.timeline or {}).get("processes") or [])
+    recording.processes = _process_chain(found, str(container.get("id", "")), told)
 
 
-def _process_chain(found: list[dict[str, Any]], container: str) -> list[dict[str, Any]]:
-    """Client, daemon, shim and container, each with its pid; what has ended already is left out."""
-    chain = [
-        {"role": "client", "text": "this notebook’s kernel", "pid": os.getpid(), "inside": None}
-    ]
+def _process_chain(
+    found: list[dict[str, Any]], container: str, told: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Client, daemon, shim and container with their pids; None for one that has ended already.
+
+    `found` are the processes alive now, `told` what the daemon noted at the start.
+    """
+    chain = [_link("client", "this notebook’s kernel", os.getpid())]
     wanted = (("labkit", "daemon"), ("shim", "shim"), ("container", "container"))
     for kind, role in wanted:
+        name = {"daemon": "labkitd", "shim": "labkit-shim"}.get(role, "the container’s PID 1")
+        link = _link(role, name, None)
+        for one in told:
+            if one.get("role") == role:
+                link = _link(role, name, one.get("pid"), one.get("inside"))
         for process in found:
             owner = process["owner"]
-            if owner["kind"] != kind or (kind != "labkit" and owner.get("id") != container):
-                continue
-            pids = process["pids"]
-            command = " ".join(process["args"]) or process["command"]
-            text = {"daemon": "labkitd", "shim": "labkit-shim"}.get(role, command)
-            inside = pids[-1] if len(pids) > 1 else None
-            chain.append({"role": role, "text": text, "pid": process["pid"], "inside": inside})
-            break
+            if owner["kind"] == kind and (kind == "labkit" or owner.get("id") == container):
+                pids = process["pids"]
+                command = " ".join(process["args"]) or process["command"]
+                text = command if role == "container" else name
+                inside = pids[-1] if len(pids) > 1 else None
+                link = _link(role, text, process["pid"], inside)
+                break
+        chain.append(link)
     return chain
+
+
+def _link(role: str, text: str, pid: int | None, inside: int | None = None) -> dict[str, Any]:
+    return {"role": role, "text": text, "pid": pid, "inside": inside}
 
 
 def timeline_state(title: str, recording: Recording) -> dict[str, Any]:
@@ -212,10 +225,22 @@ def timeline_state(title: str, recording: Recording) -> dict[str, Any]:
         "title": title,
         "image": timeline.get("image") or "",
         "total_us": max(1.0, (end - origin) / 1000),
+        "focus_us": _focus(shown, max(1.0, (end - origin) / 1000)),
         "steps": shown,
         "processes": recording.processes,
         "problem": recording.problem,
     }
+
+
+def _focus(steps: list[dict[str, Any]], total_us: float) -> list[float]:
+    """The part of the time worth looking at first: from the daemon's work to the exec."""
+    inner = [step for step in steps if step["by"] != "client"]
+    if not inner:
+        return [0.0, total_us]
+    first = min(step["start_us"] for step in inner)
+    last = max(step["start_us"] + step["length_us"] for step in inner)
+    margin = max(1.0, (last - first) * 0.03)
+    return [max(0.0, first - margin), min(total_us, last + margin)]
 
 
 def _visible_end(step: dict[str, Any], steps: list[dict[str, Any]]) -> int:

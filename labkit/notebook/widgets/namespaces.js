@@ -25,7 +25,7 @@ border-left:1px solid var(--line)}
 .lkn-seg button[aria-checked=true]{background:var(--fg);color:var(--back)}
 .lkn-seg button:focus-visible{outline:2px solid var(--focus);outline-offset:-3px}
 .lkn-card{border:1px solid var(--line);border-radius:10px;background:var(--back);padding:12px 14px 10px;
-position:relative;min-width:0}
+position:relative;min-width:0;container-type:inline-size}
 .lkn-card.host{background:var(--panel);margin-bottom:12px}
 .lkn-card.mine{padding-left:19px}
 .lkn-card.mine::before{content:"";position:absolute;left:7px;top:12px;bottom:12px;width:4px;
@@ -37,6 +37,7 @@ border-radius:2px;background:var(--own)}
 .lkn-name .r{margin-left:auto;text-align:right;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .lkn-tiles{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:7px;margin-bottom:11px;perspective:700px}
 .host .lkn-tiles{grid-template-columns:repeat(7,minmax(0,1fr))}
+@container (min-width:720px){.mine .lkn-tiles{grid-template-columns:repeat(7,minmax(0,1fr)) minmax(5.5em,.7fr)}}
 @container (max-width:620px){.host .lkn-tiles{grid-template-columns:repeat(4,minmax(0,1fr))}}
 @container (max-width:360px){.lkn-tiles,.host .lkn-tiles{grid-template-columns:repeat(2,minmax(0,1fr))}}
 .lkn-tile{all:unset;box-sizing:border-box;display:block;border-radius:7px;padding:5px 8px 5px;cursor:pointer;
@@ -44,7 +45,7 @@ border:1.5px dashed var(--soft);min-width:0;line-height:1.3;transition:opacity .
 .lkn-tile.own{border:1.5px solid var(--own);background:var(--own);color:var(--ink)}
 .lkn-tile b{display:block;font-size:13px;font-weight:650}
 .lkn-tile em{display:block;font-style:normal;font-size:11.5px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
-.lkn-tile code{all:unset;font:10.5px var(--mono);font-variant-numeric:tabular-nums;opacity:.85;display:block;
+.lkn-tile .ino{font-family:var(--mono);font-size:10.5px;font-variant-numeric:tabular-nums;opacity:.85;display:block;
 white-space:nowrap;overflow:hidden}
 .lkn-tile:focus-visible{outline:2.5px solid var(--focus);outline-offset:2px}
 .lkn.pick .lkn-tile{opacity:.32}
@@ -63,7 +64,7 @@ white-space:nowrap;overflow:hidden;text-overflow:ellipsis;vertical-align:baselin
 .lkn td .t{display:inline-block}
 .lkn td .d{color:var(--soft)}
 .lkn td.in b{font-weight:700}
-.lkn-chip{font:10.5px var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--line);color:var(--soft);
+.lkn-chip{font:10.5px var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--jp-border-color1,#b6bcc4);color:var(--soft);
 border-radius:8px;padding:0 6px;margin-left:8px;white-space:nowrap}
 .lkn-say{margin-top:10px;color:var(--soft);font-size:12.5px;min-height:2.9em;border-top:1px solid var(--line);padding-top:7px}
 .lkn-say b{color:var(--fg)}
@@ -145,7 +146,7 @@ function render({ model, el }) {
       onmouseenter: () => pick(ns), onmouseleave: () => pick(pinned),
       onfocus: () => pick(ns), onblur: () => pick(pinned),
       onclick: () => { pinned = pinned === ns ? null : ns; pick(pinned); },
-    }, h("b", {}, t.kind), t.word ? h("em", {}, t.word) : null, h("code", {}, String(t.inode)));
+    }, h("b", {}, t.kind), t.word ? h("em", {}, t.word) : null, h("span", { class: "ino" }, String(t.inode)));
     if (changed) {
       node.addEventListener("animationend", () => { node.classList.remove("turn"); node.classList.add("ring"); }, { once: true });
       if (matchMedia("(prefers-reduced-motion:reduce)").matches) node.classList.add("ring");

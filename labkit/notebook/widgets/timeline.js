@@ -16,13 +16,18 @@ color:var(--fg);background:var(--back);font:13px/1.45 var(--jp-ui-font-family,sy
 .lkt-proc code{all:unset;font:11.5px var(--mono);color:var(--soft)}
 .lkt-to{align-self:center;padding:0 9px;color:var(--soft);font-size:16px}
 .lkt-legend{display:flex;flex-wrap:wrap;gap:4px 18px;color:var(--soft);font-size:12px;margin-bottom:8px}
+.lkt-seg{margin-left:auto;display:inline-flex;border:1px solid var(--line);border-radius:7px;overflow:hidden}
+.lkt-seg button{all:unset;padding:2px 10px;font-size:12px;cursor:pointer;color:var(--fg)}
+.lkt-seg button[aria-checked=true]{background:var(--fg);color:var(--back)}
+.lkt-seg button:focus-visible{outline:2px solid var(--focus);outline-offset:-3px}
+.lkt-legend{align-items:center}
 .lkt-legend i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px;vertical-align:-1px}
 .lkt-rows{border:1px solid var(--line);border-radius:9px;overflow:auto;max-height:560px;position:relative}
 .lkt-row{all:unset;box-sizing:border-box;display:grid;grid-template-columns:minmax(11em,20em) minmax(8em,17em) minmax(9em,1fr) 5.6em;gap:0 12px;
 align-items:center;width:100%;padding:2px 12px;cursor:pointer;font-size:12.5px;border-bottom:1px solid transparent}
 .lkt-row:nth-child(odd){background:var(--panel)}
 .lkt-row>*{overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-.lkt-row code{all:unset;font:11.5px var(--mono);color:var(--soft);overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
+.lkt-row .call{font-family:var(--mono);font-size:11.5px;color:var(--soft)}
 .lkt-row .t{font:11.5px var(--mono);text-align:right;font-variant-numeric:tabular-nums}
 .lkt-row .n i{display:inline-block;width:9px;height:9px;border-radius:3px;margin-right:8px}
 .lkt-track{position:relative;height:17px}
@@ -35,7 +40,7 @@ align-items:center;width:100%;padding:2px 12px;cursor:pointer;font-size:12.5px;b
 .lkt-why p{margin:2px 0}
 .lkt-why code{all:unset;font:12px var(--mono)}
 .lkt-why .s{color:var(--soft)}
-@media (max-width:640px){.lkt-row{grid-template-columns:minmax(9em,1fr) minmax(6em,1fr) 5.2em}.lkt-row>code{display:none}}
+@media (max-width:640px){.lkt-row{grid-template-columns:minmax(9em,1fr) minmax(6em,1fr) 5.2em}.lkt-row>.call{display:none}}
 `;
 
 function h(tag, attributes = {}, ...children) {
@@ -72,14 +77,32 @@ function render({ model, el }) {
       step.error ? h("p", {}, h("b", {}, `failed: ${step.error}`)) : null].filter(Boolean));
   }
 
+  let whole = false;
+  const range = () => (whole ? [0, state.total_us] : [state.focus_us[0], state.focus_us[1]]);
+  function place() {
+    const [from, to] = range();
+    const percent = (at) => (100 * (Math.max(from, Math.min(to, at)) - from)) / (to - from);
+    state.steps.forEach((step, index) => {
+      const [left, right] = [percent(step.start_us), percent(step.start_us + step.length_us)];
+      const out = step.start_us > to || step.start_us + step.length_us < from;
+      const bar = rows[index].querySelector(".lkt-track i");
+      bar.style.left = `min(${left}%, calc(100% - 3px))`;
+      bar.style.width = `${right - left}%`;
+      bar.style.opacity = out ? "0.3" : "1";
+      bar.classList.toggle("on", step.start_us < from || step.start_us + step.length_us > to);
+    });
+    for (const button of scale.querySelectorAll("button")) button.setAttribute("aria-checked", String((button.dataset.scale === "whole") === whole));
+  }
+  const button = (name, text) => h("button", { role: "radio", "data-scale": name, type: "button", onclick: () => { whole = name === "whole"; place(); } }, text);
+  const scale = h("div", { class: "lkt-seg", role: "radiogroup", "aria-label": "Scale of the bars" },
+    button("focus", `the start, ${state.focus_text}`), button("whole", `whole command, ${state.total_text}`));
+
   const rows = state.steps.map((step, index) => {
-    const left = (100 * step.start_us) / state.total_us;
-    const width = (100 * step.length_us) / state.total_us;
     return h("button", { class: `lkt-row${step.error ? " bad" : ""}`, role: "option", "aria-selected": "false", tabindex: index ? "-1" : "0",
       "aria-label": `${step.by}: ${step.name}, ${step.took}. ${step.why}`, onclick: () => choose(index, true) },
       h("span", { class: "n" }, h("i", { style: `background:${colour(step.by)}` }), step.name),
-      h("code", { title: step.call }, step.call || step.detail),
-      h("span", { class: "lkt-track" }, h("i", { style: `left:min(${left}%,calc(100% - 3px));width:${width}%;background:${colour(step.by)}` })),
+      h("span", { class: "call", title: step.call }, step.call || step.detail),
+      h("span", { class: "lkt-track" }, h("i", { style: `background:${colour(step.by)}` })),
       h("span", { class: "t" }, step.took));
   });
   const keys = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -1e6, End: 1e6 };
@@ -92,18 +115,18 @@ function render({ model, el }) {
     i ? h("span", { class: "lkt-to", "aria-hidden": "true" }, "→") : null,
     h("div", { class: "lkt-proc", style: `--c:${colour(one.role === "container" ? "child" : one.role)}` },
       h("b", {}, one.role), h("span", { title: one.text }, one.text),
-      h("code", {}, `PID ${one.pid}${one.inside === null ? "" : ` = PID ${one.inside} inside`}`)),
+      h("code", {}, one.pid === null ? "has ended already" : `PID ${one.pid}${one.inside === null ? "" : ` = PID ${one.inside} inside`}`)),
   ]);
   const present = Object.keys(state.who).filter((by) => state.steps.some((step) => step.by === by));
   root.append(
-    h("div", { class: "lkt-head" }, h("code", {}, state.title), h("span", {}, state.total_text ?? `${(state.total_us / 1000).toFixed(2)} ms in all`)),
+    h("div", { class: "lkt-head" }, h("code", {}, state.title), h("span", {}, `${state.total_text} in all`)),
     ...(chain.length ? [h("div", { class: "lkt-chain", role: "group", "aria-label": "Processes, each started by the one before it" }, chain)] : []),
-    h("div", { class: "lkt-legend" }, present.map((by) => h("span", {}, h("i", { style: `background:${colour(by)}` }), state.who[by]))),
+    h("div", { class: "lkt-legend" }, present.map((by) => h("span", {}, h("i", { style: `background:${colour(by)}` }), state.who[by])), scale),
     h("div", { class: "lkt-rows", role: "listbox", "aria-label": "Steps in order of time", onkeydown }, rows),
     why);
   if (state.problem) root.append(h("p", {}, `The kernel’s steps are not known here: ${state.problem}`));
   el.replaceChildren(h("style", {}, CSS), root);
-  if (rows.length) choose(0, false);
+  if (rows.length) { place(); choose(0, false); }
   else why.textContent = "Nothing was measured.";
 }
 

@@ -33,7 +33,17 @@ class TimelineView(View):
 
     def __init__(self, state: Mapping[str, Any], **kwargs: Any) -> None:
         shown = [{**step, "took": took(step["ns"])} for step in state["steps"]]
-        super().__init__(state={**state, "steps": shown, "colours": COLOURS, "who": _WHO}, **kwargs)
+        super().__init__(
+            state={
+                **state,
+                "steps": shown,
+                "colours": COLOURS,
+                "who": _WHO,
+                "total_text": took(round(state["total_us"] * 1000)),
+                "focus_text": took(round((state["focus_us"][1] - state["focus_us"][0]) * 1000)),
+            },
+            **kwargs,
+        )
 
     def static(self) -> tuple[str, str]:
         """SVG and text of the measurement."""
@@ -57,7 +67,8 @@ def describe(state: Mapping[str, Any]) -> str:
         lines += ["", "Processes:"]
         for depth, one in enumerate(state["processes"]):
             inside = f", PID {one['inside']} inside" if one["inside"] is not None else ""
-            lines.append(f"  {'  ' * depth}{one['role']}: {one['text']} (PID {one['pid']}{inside})")
+            pid = "has ended already" if one["pid"] is None else f"PID {one['pid']}{inside}"
+            lines.append(f"  {'  ' * depth}{one['role']}: {one['text']} ({pid})")
     lines += ["", "  start        took       by      step"]
     for step in state["steps"]:
         start = took(int(step["start_us"] * 1000))
@@ -88,7 +99,8 @@ def draw(state: Mapping[str, Any]) -> str:
         drawing.text(x + 18, y + 10.5, _WHO[by], size=11.5, classes="s")
         x += 36 + 6.4 * len(_WHO[by])
     y += 22
-    scale = (_WIDTH - _LEFT - _RIGHT) / state["total_us"]
+    first, last = state["focus_us"]
+    scale = (_WIDTH - _LEFT - _RIGHT) / (last - first)
     for number, step in enumerate(state["steps"]):
         top = y + number * _ROW
         if number % 2 == 0:
@@ -96,8 +108,10 @@ def draw(state: Mapping[str, Any]) -> str:
         drawing.text(18, top + 14.5, fit(step["name"], 160, 11.5), size=11.5)
         call = fit(step["call"] or step["detail"], _LEFT - 200, 10.5, mono=True)
         drawing.text(182, top + 14.5, call, size=10.5, classes="m s")
-        start = _LEFT + step["start_us"] * scale
-        length = max(2.0, step["length_us"] * scale)
+        begin = min(max(step["start_us"], first), last)
+        end = min(max(step["start_us"] + step["length_us"], first), last)
+        start = min(_LEFT + (begin - first) * scale, _WIDTH - _RIGHT - 2)
+        length = max(2.0, (end - begin) * scale)
         drawing.rect(
             start, top + 4, length, _ROW - 8, fill=COLOURS.get(step["by"], "#888"), radius=2
         )
@@ -129,7 +143,8 @@ def _chain(drawing: Drawing, processes: list[Mapping[str, Any]], y: float) -> fl
             classes="b",
         )
         inside = f"  =  PID {one['inside']} inside" if one["inside"] is not None else ""
-        drawing.text(x + 10, y + 33, f"PID {one['pid']}{inside}", size=11, classes="m s")
+        pid = "has ended already" if one["pid"] is None else f"PID {one['pid']}{inside}"
+        drawing.text(x + 10, y + 33, pid, size=11, classes="m s")
         if number:
             drawing.text(x - 13, y + 26, "→", size=15, classes="s", anchor="middle")
     return y + 60

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 import pytest
-from fakes import FakeClient
 from IPython.utils.capture import capture_output
+from magic_fakes import FakeClient
 
 from labkit.base.errors import Conflict, Unavailable
 from labkit.notebook.magics import chapter

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClient
 from IPython.utils.capture import capture_output
+from magic_fakes import FakeClient
 
 from labkit.base.errors import NotFound
 from labkit.notebook.magics.explain import (
@@ -24,7 +24,7 @@ from labkit.notebook.magics.session import Session
 ROOT = Path(__file__).parents[3]
 sys.path.append(str(ROOT / "tests" / "unit" / "widgets"))
 
-from examples import WEB, namespaces_example, timeline_steps  # noqa: E402
+from view_examples import WEB, namespaces_example, timeline_steps  # noqa: E402
 
 
 @pytest.mark.skipif(not (ROOT / "native" / "child.c").exists(), reason="native/ is not here")

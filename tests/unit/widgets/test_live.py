@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from examples import LIFECYCLE, namespaces_example
+from view_examples import LIFECYCLE, namespaces_example
 
 from labkit.base.errors import Unavailable
 from labkit.notebook.widgets import base

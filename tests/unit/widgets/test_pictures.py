@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import pytest
-from examples import HOST, LIFECYCLE, OWN, namespaces_example, timeline_steps
+from view_examples import HOST, LIFECYCLE, OWN, namespaces_example, timeline_steps
 
 from labkit.base.errors import NotFound
 from labkit.notebook import widgets

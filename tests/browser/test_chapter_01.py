@@ -1,0 +1,41 @@
+"""Chapter 01 as a student sees it: opened in JupyterLab and run from top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHAPTER = Path(__file__).parents[2] / "notebooks" / "01-what-is-a-container.ipynb"
+ALL_DONE = (
+    "() => { const cells = window.jupyterapp.shell.currentWidget.content.widgets"
+    ".filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim());"
+    " return cells.every(cell => cell.model.executionCount !== null)"
+    " && cells.every(cell => cell.promptNode?.textContent !== '[*]:'); }"
+)
+
+
+@pytest.mark.skipif(not CHAPTER.exists(), reason="chapter 01 is not here")
+def test_chapter_01_runs_and_its_namespaces_view_is_on_the_screen(
+    notebook: Callable[..., Any],
+) -> None:
+    page = notebook("chapter-01.ipynb", CHAPTER)
+    page.run_all()
+    page.page.wait_for_function(ALL_DONE, timeout=240_000)
+    assert page.errors() == []
+    view = page.page.locator(".lkn").first
+    view.scroll_into_view_if_needed()
+    view.wait_for(timeout=30_000)
+    text = view.inner_text()
+    assert "host default" in text
+    for kind in ("mnt", "pid", "ipc", "uts", "net", "cgroup", "user"):
+        assert view.locator(f".lkn-tile[data-key='host/{kind}']").count() == 1
+    assert "labkitd" in text
+    page.shoot(".lkn", "chapter-01-namespaces.png")
+    page.shoot(".jp-Notebook", "chapter-01.png")
+    page.theme("JupyterLab Dark")
+    page.shoot(".jp-Notebook", "chapter-01-dark.png")
+    page.theme("JupyterLab Light")
+    assert page.problems == []

@@ -1,0 +1,135 @@
+"""Views and panels in a real JupyterLab: they draw, they live, their buttons work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+TILE = ".lkn-card[aria-label='container web'] [data-key$='/{kind}']"
+
+
+def test_the_namespaces_view_draws_a_running_container_and_follows_it(
+    notebook: Callable[..., Any],
+) -> None:
+    page = notebook(
+        "views.ipynb",
+        [
+            "%load_ext labkit\n%lab chapter 01",
+            "%docker run -d --name web busybox sleep 1d",
+            "%lab view namespaces",
+        ],
+    )
+    page.run_all()
+    view = page.page.locator(".lkn")
+    view.locator(".lkn-card[aria-label='container web']").wait_for()
+    assert view.locator(TILE.format(kind="pid")).get_attribute("class").find("own") >= 0
+    assert "sleep 1d" in view.inner_text()
+    assert "host default" in view.inner_text()
+    page.shoot(".lkn", "namespaces-light.png")
+    page.theme("JupyterLab Dark")
+    page.shoot(".lkn", "namespaces-dark.png")
+    page.theme("JupyterLab Light")
+
+    # Live: a second container appears without any cell drawing the view again.
+    execute(page, "%docker run -d --name second busybox sleep 1d")
+    view.locator(".lkn-card[aria-label='container second']").wait_for(timeout=15_000)
+    execute(page, "%docker rm -f web second")
+    view.locator(".lkn-card[aria-label='container web']").wait_for(state="detached", timeout=15_000)
+    assert page.errors() == []
+    assert page.problems == []
+
+
+def test_a_tile_turns_over_when_a_box_unshares(notebook: Callable[..., Any]) -> None:
+    page = notebook(
+        "box.ipynb",
+        [
+            "%load_ext labkit\nfrom labkit import Box\nbox = Box('mine')",
+            "%lab view namespaces",
+        ],
+    )
+    page.run_all()
+    tile = page.page.locator(".lkn-card[aria-label='box mine'] [data-key$='/uts']")
+    tile.wait_for()
+    assert "the host" in tile.get_attribute("aria-label")
+    execute(page, "box.unshare('uts')")
+    page.page.wait_for_function(
+        "() => document.querySelector(\".lkn-card[aria-label='box mine'] [data-key$='/uts']\")"
+        "?.getAttribute('aria-label').includes('its own')",
+        timeout=15_000,
+    )
+    # With the keyboard alone: the tile says who is in its namespace.
+    tile.focus()
+    assert "box mine (1 process) and nobody else" in page.page.locator(".lkn-say").inner_text()
+    page.shoot(".lkn", "box-uts.png")
+    execute(page, "box.close()")
+    assert page.errors() == []
+
+
+def test_explain_draws_the_timeline(notebook: Callable[..., Any]) -> None:
+    page = notebook(
+        "explain.ipynb",
+        ["%load_ext labkit", "%explain docker run --rm busybox echo hello"],
+    )
+    page.run_all()
+    page.page.locator(".lkt-row").first.wait_for()
+    text = page.page.locator(".lkt").inner_text()
+    assert "create namespaces" in text
+    assert "pivot_root" in text
+    page.page.locator(".lkt-row", has_text="pivot_root").click()
+    assert "no way back" in page.page.locator(".lkt-why").inner_text()
+    page.shoot(".lkt", "timeline-light.png")
+    page.theme("JupyterLab Dark")
+    page.shoot(".lkt", "timeline-dark.png")
+    page.theme("JupyterLab Light")
+    assert page.errors() == []
+
+
+def test_the_lifecycle_view_and_a_live_panel_with_its_stop_button(
+    notebook: Callable[..., Any],
+) -> None:
+    page = notebook(
+        "life.ipynb",
+        [
+            "%load_ext labkit",
+            "%docker run -d --name quotes busybox \\\n"
+            + "    sh -c 'i=0; while :; do i=$((i+1)); echo quote $i; sleep 0.3; done'",
+            "%lab view lifecycle",
+            "%docker logs -f quotes &",
+            "%docker ps",
+        ],
+    )
+    page.run_all()
+    panel = page.page.locator(".lkp")
+    panel.wait_for()
+    page.page.wait_for_function(
+        "() => /quote [5-9]/.test(document.querySelector('.lkp pre')?.textContent ?? '')",
+        timeout=20_000,
+    )
+    page.shoot(".lkp", "panel.png")
+    panel.locator("button").click()
+    page.page.wait_for_function(
+        "() => /stopped|ended/.test(document.querySelector('.lkp-state')?.textContent ?? '')",
+        timeout=20_000,
+    )
+    table = page.page.locator("table.lk-table")
+    assert "quotes" in table.inner_text()
+    page.shoot("table.lk-table", "ps.png")
+
+    life = page.page.locator(".lkl")
+    assert "quotes" in life.inner_text()
+    execute(page, "%docker rm -f quotes")
+    page.page.wait_for_function(
+        "() => !document.querySelector('.lkl-list')?.textContent.includes('quotes')",
+        timeout=15_000,
+    )
+    page.shoot(".lkl", "lifecycle.png")
+    assert page.errors() == []
+
+
+def execute(page: Any, code: str) -> None:
+    """Run code in the page's kernel and wait for its reply, beside the notebook's cells."""
+    page.page.evaluate(
+        "async code => { const kernel = window.jupyterapp.shell.currentWidget.sessionContext"
+        ".session.kernel; await kernel.requestExecute({code, stop_on_error: false}).done; }",
+        code,
+    )
