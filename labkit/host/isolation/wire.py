@@ -280,6 +280,42 @@ def _map_text(mappings: Sequence[IdMapping]) -> str:
     return "".join(f"{m.inside} {m.outside} {m.count}\n" for m in mappings)
 
 
+_IPC_SYSCTLS = frozenset(
+    f"kernel/{name}"
+    for name in (
+        "msgmax",
+        "msgmnb",
+        "msgmni",
+        "sem",
+        "shmall",
+        "shmmax",
+        "shmmni",
+        "shm_rmid_forced",
+    )
+)
+
+
+def _sysctl(spec: ContainerSpec, key: str) -> bytes:
+    """The file below /proc/sys. Only parameters of a namespace of the container's own pass:
+    any other would be changed for the whole machine (sysctl(7) and namespaces(7) say which)."""
+    file = key if "/" in key else key.replace(".", "/")
+    parts = file.split("/")
+    own = {kind for kind, choice in spec.namespaces.items() if choice is not NamespaceChoice.HOST}
+    if "" in parts or "." in parts or ".." in parts:
+        raise InvalidParameter(f"invalid sysctl name: {key}")
+    if (
+        ("net" in own and parts[0] == "net")
+        or ("ipc" in own and (file in _IPC_SYSCTLS or file.startswith("fs/mqueue/")))
+        or ("uts" in own and file == "kernel/domainname")
+    ):
+        return _text(file, "sysctl")
+    raise InvalidParameter(
+        f'sysctl "{key}" is not in a separate kernel namespace',
+        hint="net.* belongs to a network namespace; kernel.shm*, kernel.msg*, kernel.sem and "
+        "fs.mqueue.* to an ipc namespace; all others are the whole machine's",
+    )
+
+
 def _container(message: _Message, spec: ContainerSpec, around: Surroundings) -> None:
     message.text(_HOSTNAME, spec.hostname, "hostname")
     message.text(_DOMAINNAME, spec.domainname, "domainname")
@@ -302,7 +338,6 @@ def _container(message: _Message, spec: ContainerSpec, around: Surroundings) -> 
         for each in paths:
             message.text(tag, each, "path")
     for key, value in spec.sysctls.items():
-        file = key if "/" in key else key.replace(".", "/")
-        message.record(_SYSCTL, _text(file, "sysctl") + _text(value, "sysctl"))
+        message.record(_SYSCTL, _sysctl(spec, key) + _text(value, "sysctl"))
     message.text(_UID_MAP, _map_text(spec.uid_map), "id map")
     message.text(_GID_MAP, _map_text(spec.gid_map), "id map")

@@ -1,45 +1,19 @@
-"""One busybox root for all tests here; a fresh host, checked for leaks, for each."""
+"""Containers without an engine: see isolation_kit and isolation_fixtures beside this file."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
-from isolation_kit import BUSYBOX, Host, make_rootfs, traces
-
-from labkit.host.isolation.runtime import Runtime
+from isolation_fixtures import *  # noqa: E402, F403
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.root)
-
-
-@pytest.fixture(scope="session")
-def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not BUSYBOX.exists():
-        pytest.skip("busybox is missing (Debian package busybox-static)")
-    return make_rootfs(tmp_path_factory.mktemp("root") / "rootfs")
-
-
-@pytest.fixture
-async def host(short_tmp: Path, rootfs: Path) -> AsyncIterator[Host]:
-    runtime = Runtime(host=None, instance=f"test-{short_tmp.name}", probe=None)
-    before = traces(runtime)
-    host = Host(short_tmp, rootfs, runtime)
-    yield host
-    for shim in host.shims:
-        await shim.cleanup()
-    after = traces(runtime)
-    assert after.groups == ()
-    assert runtime.cgroups.close()
-    runtime.close()
-    assert after.mounts == before.mounts
-    assert after.children == before.children
-    assert after.descriptors <= before.descriptors

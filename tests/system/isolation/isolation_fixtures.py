@@ -1,0 +1,37 @@
+"""One busybox root for a whole run; a fresh host, checked for leaks, for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from isolation_kit import BUSYBOX, Host, make_rootfs, traces
+
+from labkit.host.isolation.runtime import Runtime
+
+__all__ = ["host", "rootfs"]
+
+
+@pytest.fixture(scope="session")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not BUSYBOX.exists():
+        pytest.skip("busybox is missing (Debian package busybox-static)")
+    return make_rootfs(tmp_path_factory.mktemp("root") / "rootfs")
+
+
+@pytest.fixture
+async def host(short_tmp: Path, rootfs: Path) -> AsyncIterator[Host]:
+    runtime = Runtime(host=None, instance=f"test-{short_tmp.name}", probe=None)
+    before = traces(runtime)
+    host = Host(short_tmp, rootfs, runtime)
+    yield host
+    for shim in host.shims:
+        await shim.cleanup()
+    after = traces(runtime)
+    assert after.groups == ()
+    assert runtime.cgroups.close()
+    runtime.close()
+    assert after.mounts == before.mounts
+    assert after.children == before.children
+    assert after.descriptors <= before.descriptors
