@@ -292,6 +292,10 @@ class Index:
             )
         ]
 
+    def tags_in(self, name: str) -> list[str]:
+        """All tags of one repository."""
+        return [row[0] for row in self._rows("SELECT tag FROM tags WHERE name = ?", name)]
+
     def remove_tag(self, name: str, tag: str) -> bool:
         return self._change("DELETE FROM tags WHERE name = ? AND tag = ?", name, tag) > 0
 
@@ -389,6 +393,12 @@ class Index:
 
     def blob_users(self, digest: str) -> int:
         return int(self._rows("SELECT count(*) FROM image_blobs WHERE digest = ?", digest)[0][0])
+
+    def images_with_blob(self, digest: str) -> list[str]:
+        return [
+            row[0]
+            for row in self._rows("SELECT image_id FROM image_blobs WHERE digest = ?", digest)
+        ]
 
     # -- shared stores ---------------------------------------------------------------------
 

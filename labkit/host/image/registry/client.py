@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -267,7 +268,9 @@ def _unreachable(url: str, error: BaseException, method: str = "Get") -> Unavail
     elif isinstance(error, aiohttp.ClientConnectorSSLError):
         reason = "http: server gave HTTP response to HTTPS client"
     elif isinstance(error, aiohttp.ClientConnectorError):
-        reason = f"dial tcp {host}: connect: {(error.strerror or str(error)).lower()}"
+        code = error.os_error.errno
+        words = os.strerror(code).lower() if code else str(error)
+        reason = f"dial tcp {host}: connect: {words}"
     elif isinstance(error, TimeoutError):
         reason = "net/http: request canceled while waiting for connection"
     else:

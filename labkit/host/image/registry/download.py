@@ -334,12 +334,12 @@ class _Fetch:
         await asyncio.to_thread(self._unpack_now, layer, said)
 
     def _unpack_now(self, layer: _Layer, said: Any) -> None:
-        with open(self._store.blobs.path(layer.digest), "rb") as file:
-            head = file.read(4)
-            file.seek(0)
-            self._store.layers.unpack(
-                decompressor(_Counted(file.fileno(), said), head), layer.diff_id
-            )
+        fd = os.open(self._store.blobs.path(layer.digest), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            source = decompressor(_Counted(fd, said), os.pread(fd, 4, 0))
+            self._store.layers.unpack(source, layer.diff_id)
+        finally:
+            os.close(fd)
         said(layer.size)
         self._store.index.add_layer_blob(
             LayerBlob(layer.diff_id, layer.digest, layer.media_type, layer.size)
