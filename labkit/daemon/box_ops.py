@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import InvalidParameter, LabkitError, NotFound
+from labkit.base.errors import InvalidParameter, LabkitError, NotFound, Unavailable
+from labkit.daemon.processes import proc_field, read_proc
 
 if TYPE_CHECKING:
     from labkit.daemon.boxes import Box
@@ -102,10 +103,15 @@ def _success(result: Json) -> Json:
     return {"ok": True, "result": result, "steps": [], "errno": 0, "error": "", "hint": ""}
 
 
+def _as_text(value: object) -> object:
+    """Output is bytes; what is no text in it shows as U+FFFD."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
 def _answer(reply: BoxReply) -> Json:
     return {
         "ok": reply.ok,
-        "result": dict(reply.result),
+        "result": {name: _as_text(value) for name, value in reply.result.items()},
         "steps": [asdict(step) for step in reply.steps],
         "errno": reply.errno,
         "error": reply.message,
@@ -129,6 +135,8 @@ async def perform(lab: Lab, box: Box, op: str, args: Json) -> Json:
                 return await special(lab, box, args)
             except OSError as error:
                 return _failure(error.errno or 0, f"{op}: {error.strerror}")
+            except (InvalidParameter, Unavailable):
+                raise
             except LabkitError as error:
                 return _failure(0, error.message, error.hint or "")
         if op == "pivot_root":
@@ -203,8 +211,40 @@ async def _rootfs(lab: Lab, box: Box, args: Json) -> Json:
     return _success({"path": await asyncio.to_thread(work)})
 
 
+async def _run(_: Lab, box: Box, args: Json) -> Json:
+    """Run a command to its end. One that cannot be started is an outcome as in a shell, 127 or
+    126 with a sentence on stderr, and no failure of the box."""
+    reply = await box.process.call("run", **args)
+    answer = _answer(reply)
+    if not reply.ok and answer["result"].get("exit_code") in (126, 127):
+        answer["result"]["stderr"] += f"{reply.message}\n"
+        answer["ok"] = True
+    return answer
+
+
+async def _spawn(_: Lab, box: Box, args: Json) -> Json:
+    """Start a command and leave it; `pid` as the machine counts."""
+    reply = await box.process.call("spawn", **args)
+    answer = _answer(reply)
+    if reply.ok:
+        inner = int(str(reply.result["inner_pid"]))
+        answer["result"]["pid"] = await asyncio.to_thread(_machine_pid, box, inner)
+    return answer
+
+
+def _machine_pid(box: Box, inner: int) -> int:
+    """The machine's number of the process that the box knows as `inner` (NSpid, proc(5))."""
+    for pid in box.process.pids():
+        numbers = proc_field(read_proc(pid, "status"), "NSpid")
+        if numbers and int(numbers[-1]) == inner and pid != box.pid:
+            return pid
+    return inner
+
+
 _SPECIAL: dict[str, Callable[[Lab, Box, Json], Awaitable[Json]]] = {
     "map_ids": _map_ids,
     "cgroup": _cgroup,
     "rootfs": _rootfs,
+    "run": _run,
+    "spawn": _spawn,
 }

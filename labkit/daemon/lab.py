@@ -164,7 +164,7 @@ class Lab:
             ],
             "warnings": warnings(self.ground),
             "limits": limits(self.boxes.groups),
-            "images": await asyncio.to_thread(image_source),
+            "images": await asyncio.to_thread(image_source, self.images),
             "leftovers": await leftovers(self),
         }
 

@@ -11,6 +11,7 @@ from labkit.host.isolation.spec import ResourceLimits
 if TYPE_CHECKING:
     from labkit.daemon.ground import Ground
     from labkit.daemon.lab import Lab
+    from labkit.host.image.store import ImageStore
     from labkit.host.isolation.cgroups import CgroupDriver
     from labkit.host.isolation.probe import Finding
 
@@ -40,38 +41,31 @@ def limits(groups: CgroupDriver) -> list[dict[str, Any]]:
 
 def warnings(ground: Ground) -> list[str]:
     """What is missing here, as sentences."""
-    return [
+    missing = [
         f"{finding.name}: {finding.found}" + (f" ({finding.meaning})" if finding.meaning else "")
         for finding in ground.probe.reasons
         if not finding.ok
     ]
+    if ground.host is not None:
+        missing.append("containers have a loopback interface only: this lab has no networks yet")
+    return missing
 
 
-def image_source() -> dict[str, str]:
-    """Where images come from: a registry when there is a way out, otherwise stand-ins."""
-    if _has_default_route():
-        return {"source": "registry", "why": "this machine has a default route"}
+def image_source(store: ImageStore) -> dict[str, str]:
+    """Where this lab's images came from, and where the next one would: what happened, not hopes."""
+    from labkit.host.image.catalog import STAND_IN_LABEL
+
+    others = [
+        image
+        for image in store.images()
+        if STAND_IN_LABEL not in ((image.config.get("config") or {}).get("Labels") or {})
+    ]
+    if others:
+        return {"source": "registry", "why": f"{len(others)} images here are no stand-ins"}
     return {
         "source": "stand-in",
-        "why": "this machine has no route to a registry; images are built from its own programs",
+        "why": "no registry has been reached: images are built from this machine's own programs",
     }
-
-
-def _has_default_route() -> bool:
-    """Whether any packet could leave for a registry (proc(5), /proc/net/route): a quick look at
-    the routing table, not a promise that the registry answers."""
-    try:
-        with open("/proc/net/route", encoding="ascii") as file:
-            rows = [line.split() for line in file.readlines()[1:]]
-        if any(row[1] == "00000000" and int(row[3], 16) & 1 for row in rows if len(row) > 7):
-            return True
-        with open("/proc/net/ipv6_route", encoding="ascii") as file:
-            return any(
-                line.startswith("0" * 32 + " 00 ") and not line.rstrip().endswith(" lo")
-                for line in file
-            )
-    except (OSError, ValueError):
-        return False
 
 
 async def leftovers(lab: Lab) -> dict[str, int]:
@@ -115,7 +109,7 @@ def doctor(lab: Lab) -> list[dict[str, Any]]:
             "fix": "" if free >= _DISK_LOW_BYTES else "docker system prune -a, or free some space",
         }
     )
-    source = image_source()
+    source = image_source(lab.images)
     lines.append(
         {
             "name": "images",

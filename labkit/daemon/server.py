@@ -34,22 +34,26 @@ _FAREWELL_S = 2.0
 # Credentials travel in header fields, filters in the request line: both outgrow aiohttp's 8 kB.
 _LINE_BYTES_MAX = 1 << 16
 _M_ARENA_MAX = -8
+_PR_SET_NAME = 15
 
 
 def serve(
     paths: LabPaths, ground: Ground, doorman: Doorman, listeners: Mapping[str, socket.socket]
 ) -> int:
     """Serve until told to stop; the exit code. Raises LabkitError when the lab cannot be opened."""
-    _use_little_memory()
+    _settle()
     with asyncio.Runner() as runner:
         runner.run(_run(paths, ground, doorman, listeners))
     return 0
 
 
-def _use_little_memory() -> None:
-    """Keep glibc from giving every worker thread an arena of its own (mallopt(3))."""
+def _settle() -> None:
+    """Keep glibc from giving every worker thread an arena of its own (mallopt(3)), and be called
+    labkitd in process lists (prctl(2))."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.prctl(_PR_SET_NAME, b"labkitd", 0, 0, 0)
 
 
 async def _run(

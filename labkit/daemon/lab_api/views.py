@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from labkit.daemon.call import Call, json_answer
-from labkit.daemon.lab_api.processes import Owner, describe_all, namespaces_of
+from labkit.daemon.processes import Owner, describe_all, namespaces_of
 from labkit.daemon.routing import Route, get
 
 if TYPE_CHECKING:
