@@ -25,6 +25,7 @@ __all__ = [
     "check_fields",
     "check_format",
     "ellipsis",
+    "escape_markup",
     "expand_escapes",
     "filters_of",
     "format_text",
@@ -113,6 +114,11 @@ class _Heading(dict[str, Any]):
     """The first line of a table: every field is its heading; functions leave text alone."""
 
 
+def escape_markup(text: str) -> str:
+    """JSON as Go's Marshal writes it, safe inside HTML."""
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
 def _heading_of_label(name: str) -> str:
     return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
 
@@ -186,8 +192,7 @@ def _line(parsed: Template, view: View, row: Mapping[str, Any]) -> str:
         if value is not row:
             return go_json(value)
         # A whole row goes through Go's Marshal, which escapes what HTML would take for markup.
-        text = go_json(_plain(row))
-        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        return escape_markup(go_json(_plain(row)))
 
     return _evaluate(parsed, row, view.type_name, functions={"json": to_json})
 
@@ -198,7 +203,7 @@ def _evaluate(
     try:
         return render(parsed, data, type_name=type_name, functions=functions)
     except TemplateError as error:
-        raise CommandError(f"failed to execute template: {error}") from None
+        raise CommandError(f"template parsing error: {error}") from None
 
 
 def filters_of(values: Sequence[str]) -> dict[str, dict[str, bool]] | None:

@@ -145,7 +145,7 @@ class Evaluator:
     def command(self, command: Node, dot: Any, final: tuple[Any, ...]) -> Any:
         first, arguments = command.children[0], command.children[1:]
         if first.kind == "function":
-            return self.call_function(command, first.value, arguments, dot, final)
+            return self.call_function(command, first, arguments, dot, final)
         if first.kind in ("field", "variable", "chain"):
             return self.operand(first, dot, arguments, final)
         if arguments or final:
@@ -168,7 +168,7 @@ class Evaluator:
         if node.kind == "pipe":
             return self.pipe(node, dot)
         if node.kind == "function":
-            return self.call_function(node, node.value, (), dot, ())
+            return self.call_function(node, node, (), dot, ())
         if node.kind == "field":
             return self.fields(node, dot, node.names, dot, arguments, final)
         if node.kind == "variable":
@@ -223,24 +223,31 @@ class Evaluator:
             return NO_VALUE
         if value is None:
             raise self.fail(node, f"nil pointer evaluating interface {{}}.{name}")
-        raise self.fail(node, f"can't evaluate field {name} in type {type_name(value)}")
+        raise self.fail(node, f"can't evaluate field {name} in type interface {{}}")
 
     def call_function(
-        self, node: Node, name: str, arguments: Sequence[Node], dot: Any, final: tuple[Any, ...]
+        self,
+        node: Node,
+        function: Node,
+        arguments: Sequence[Node],
+        dot: Any,
+        final: tuple[Any, ...],
     ) -> Any:
+        name = function.value
         if name in ("and", "or"):
             return self.shortcut(node, name, arguments, dot, final)
         if name == "call":
             values = [self.argument(argument, dot) for argument in arguments]
             if not values or not callable(values[0]):
-                raise self.fail(node, "error calling call: call of non-function")
+                what = f"{arguments[0].source} of type {type_name(values[0])}" if values else "nil"
+                raise self.fail(node, f"error calling call: non-function {what}")
             return self.invoke(node, name, values[0], [*values[1:], *final])
         kinds, repeats = SIGNATURES[name]
         count = len(arguments) + len(final)
         least = len(kinds) - 1 if repeats else len(kinds)
         if count < least or (count > least and not repeats):
             want = f"at least {least}" if repeats else str(least)
-            raise self.fail(node, f"wrong number of args for {name}: want {want} got {count}")
+            raise self.fail(function, f"wrong number of args for {name}: want {want} got {count}")
         values = []
         for number, argument in enumerate(arguments):
             value = self.argument(argument, dot)

@@ -15,6 +15,8 @@ __all__ = [
     "SIGNATURES",
     "CallError",
     "GoMap",
+    "GoNil",
+    "GoStruct",
     "go_format",
     "go_json",
     "is_true",
@@ -25,6 +27,21 @@ __all__ = [
 
 class GoMap(dict[str, Any]):
     """A dictionary that is a map for Go: a missing key is `<no value>`, not an error."""
+
+
+class GoStruct(dict[str, Any]):
+    """A dictionary that is a struct for Go: it prints as its values in their order.
+
+    `layout` gives all fields with their empty values, for JSON leaves empty ones out.
+    """
+
+    def __init__(self, items: Mapping[str, Any], layout: Mapping[str, Any] | None = None) -> None:
+        super().__init__(items)
+        self.layout = layout or {}
+
+
+class GoNil(list[Any]):
+    """A list that is nil for Go: it prints as `[]` and is null in JSON."""
 
 
 class _NoValue:
@@ -49,6 +66,9 @@ def go_format(value: Any, *, nested: bool = False) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return _format_float(value)
+    if isinstance(value, GoStruct):
+        shown = {**value.layout, **value}
+        return "{" + " ".join(go_format(item, nested=True) for item in shown.values()) + "}"
     if isinstance(value, Mapping):
         inner = " ".join(
             f"{key}:{go_format(value[key], nested=True)}" for key in sorted(value, key=str)
@@ -74,9 +94,17 @@ def _format_float(value: float) -> str:
 
 def go_json(value: Any) -> str:
     """encoding/json without HTML escaping, as Docker's `json` function writes it."""
-    if value is NO_VALUE:
-        return "null"
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+    return json.dumps(_without_nil(value), separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def _without_nil(value: Any) -> Any:
+    if value is NO_VALUE or isinstance(value, GoNil):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _without_nil(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nil(item) for item in value]
+    return value
 
 
 def is_true(value: Any) -> bool:
@@ -126,7 +154,7 @@ def _less(left: Any, right: Any) -> bool:
 
 
 def _index(item: Any, *keys: Any) -> Any:
-    if item is NO_VALUE or item is None:
+    if item is NO_VALUE or item is None or isinstance(item, GoNil):
         raise CallError("index of untyped nil")
     for key in keys:
         if isinstance(item, Mapping):
@@ -214,7 +242,7 @@ def _join(items: Any, separator: Any) -> str:
     return _text(separator).join(_text(item) for item in items)
 
 
-def _pad(text: Any, before: Any, after: Any) -> str:
+def _pad(text: Any, before: int, after: int) -> str:
     text = _text(text)
     return " " * before + text + " " * after if text else text
 

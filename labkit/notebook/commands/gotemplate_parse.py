@@ -84,8 +84,12 @@ _TOKEN = re.compile(
     |(?P<dot>\.)
     |(?P<variable>\$\w*)
     |(?P<word>[^\W\d]\w*)
+    |(?P<other>[!\#-&(-_a-~])
     """,
     re.VERBOSE,
+)
+_NOT_A_COMMAND = frozenset(
+    {"right", "close", "eof", "assign", "declare", "comma", "pipe", "text", "other"}
 )
 _KEYWORDS = frozenset(
     {
@@ -196,7 +200,7 @@ class _Lexer:
                 raise self.fail(start, "unclosed action")
             match = _TOKEN.match(text, position)
             if match is None:
-                raise self._bad(position, start)
+                raise self._bad(position)
             kind = str(match.lastgroup)
             if kind == "space":
                 if self._right(position) is None:
@@ -208,7 +212,15 @@ class _Lexer:
                 if kind == "word" and match.group() in _KEYWORDS:
                     kind = "keyword"
                 self.add(kind, match.group(), position)
+                if kind in ("word", "keyword", "field", "variable"):
+                    self._check_end(match.end())
             position = match.end()
+
+    def _check_end(self, position: int) -> None:
+        """A name must end where something else may begin."""
+        character = self.text[position : position + 1]
+        if character and character not in " \t\r\n.,|:)(=" and self._right(position) is None:
+            raise self.fail(position, f"bad character {_code_point(character)}")
 
     def _right(self, position: int) -> tuple[int, bool] | None:
         """Where the action ends if it does here, and whether it trims what follows."""
@@ -228,19 +240,18 @@ class _Lexer:
             raise self.fail(position, "comment ends before closing delimiter")
         return closing
 
-    def _bad(self, position: int, start: int) -> TemplateSyntaxError:
+    def _bad(self, position: int) -> TemplateSyntaxError:
         character = self.text[position]
-        rest = self.text[position:]
         if character in "\"'`":
             what = {'"': "quoted string", "`": "raw quoted string", "'": "character constant"}[
                 character
             ]
             return self.fail(position, f"unterminated {what}")
-        if "}}" not in rest and character not in "}@#%^&*!?;<>/\\[]{~":
-            return self.fail(start, "unclosed action")
-        return self.fail(
-            position, f"unrecognized character in action: U+{ord(character):04X} '{character}'"
-        )
+        return self.fail(position, f"unrecognized character in action: {_code_point(character)}")
+
+
+def _code_point(character: str) -> str:
+    return f"U+{ord(character):04X} '{character}'"
 
 
 class _Parser:
@@ -381,7 +392,7 @@ class _Parser:
                 "text",
             ):
                 raise self.unexpected(token, context if not pipe.children else "operand")
-            pipe.children.append(self.command(context))
+            pipe.children.append(self.command())
 
     def check_pipeline(self, pipe: Node) -> None:
         for number, command in enumerate(pipe.children[1:], start=2):
@@ -416,7 +427,7 @@ class _Parser:
         if name not in self.variables:
             raise self.fail(token, f"undefined variable {go_quote(name)}")
 
-    def command(self, context: str) -> Node:
+    def command(self) -> Node:
         start = self.peek()
         command = Node("command", start.position)
         while True:
@@ -434,13 +445,6 @@ class _Parser:
                 if not command.children:
                     raise self.unexpected(token, "operand")
                 self.next()
-                if self.peek().kind in ("right", "close"):
-                    raise self.fail(
-                        token,
-                        "missing value for command"
-                        if context != "parenthesized pipeline"
-                        else "missing value for parenthesized pipeline",
-                    )
                 break
             raise self.unexpected(token, "operand")
         if not command.children:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import posixpath
@@ -115,8 +116,8 @@ def import_image(call: Call) -> None:
         "platform": call.flags["platform"] or None,
     }
     if reference:
-        name = parse_image_name(reference)
-        query |= {"repo": name.canonical, "tag": name.tag or "latest"}
+        parse_image_name(reference)
+        query["repo"] = reference
     body: Iterable[bytes] | None = None
     file: IO[bytes] | None = None
     if source.startswith(("http://", "https://")):
@@ -305,39 +306,34 @@ def _put(call: Call, container: str, folder: str, body: Iterable[bytes]) -> None
     )
 
 
-class _Sink:
-    """Collects what tarfile writes until it is taken."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self.parts.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        data = b"".join(self.parts)
-        self.parts.clear()
-        return data
-
-
 def _tar_of(local: Path, name: str) -> Iterator[bytes]:
     """A tar archive of a file or tree, made while it is read."""
-    sink = _Sink()
-    with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=io.BytesIO(), mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path, member_name in _walk(local, name):
+            if path.is_socket():
+                continue  # tar has no form for sockets
             info = tar.gettarinfo(str(path), arcname=member_name)
-            if info is None:
-                continue  # sockets cannot be stored
+            if info.islnk():
+                info = _as_file(info, path)  # the other name may lie outside of what is copied
+            yield info.tobuf(tarfile.PAX_FORMAT)
             if info.isreg():
-                with open(path, "rb") as file:
-                    tar.addfile(info, file)
-            else:
-                tar.addfile(info)
-            if data := sink.take():
-                yield data
-    if data := sink.take():
-        yield data
+                yield from _content(path, info.size)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _as_file(info: tarfile.TarInfo, path: Path) -> tarfile.TarInfo:
+    info.type, info.linkname, info.size = tarfile.REGTYPE, "", path.stat().st_size
+    return info
+
+
+def _content(path: Path, size: int) -> Iterator[bytes]:
+    """Exactly `size` bytes and the padding to whole blocks, though the file may be changing."""
+    left = size
+    with open(path, "rb") as file:
+        while left and (data := file.read(min(left, _CHUNK))):
+            left -= len(data)
+            yield data
+    yield bytes(left + -size % tarfile.BLOCKSIZE)
 
 
 def _walk(local: Path, name: str) -> Iterator[tuple[Path, str]]:

@@ -16,9 +16,10 @@ from labkit.notebook.commands.docker.rows import (
     ago,
     container_row,
     image_rows,
+    rfc_to_go,
     volume_row,
 )
-from labkit.notebook.commands.formatting import View, listing, show
+from labkit.notebook.commands.formatting import View, escape_markup, listing, show
 from labkit.notebook.commands.gotemplate import go_json
 
 if TYPE_CHECKING:
@@ -133,6 +134,10 @@ def _summary(usage: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def _at(text: str | None) -> str:
+    return rfc_to_go(text) if text else ""
+
+
 def _cache_row(item: Mapping[str, Any], truncate: bool) -> dict[str, Any]:
     from datetime import datetime
 
@@ -141,6 +146,11 @@ def _cache_row(item: Mapping[str, Any], truncate: bool) -> dict[str, Any]:
 
     return {
         "ID": short_id(item["ID"]) if truncate else item["ID"],
+        "Parent": ",".join(item.get("Parents") or ()),
+        "Description": item.get("Description", ""),
+        "CreatedAt": _at(item.get("CreatedAt")),
+        "LastUsedAt": _at(item.get("LastUsedAt")),
+        "InUse": "true" if item.get("InUse") else "false",
         "CacheType": item.get("Type", ""),
         "Size": format_size(item["Size"]),
         "CreatedSince": since(item.get("CreatedAt")),
@@ -156,7 +166,7 @@ def _rows(usage: Mapping[str, Any], truncate: bool) -> dict[str, list[dict[str, 
         "Images": [
             row
             for image in usage.get("Images") or ()
-            for row in image_rows(image, truncate=truncate)
+            for row in image_rows(image, truncate=truncate)[:1]  # one name is enough here
         ],
         "Containers": [container_row(c, truncate=truncate) for c in containers],
         "Volumes": [volume_row(v) for v in usage.get("Volumes") or ()],
@@ -173,7 +183,10 @@ def disk_usage(call: Call) -> None:
         return
     if flags["format"] == "json":
         rows = _rows(usage, truncate=False)
-        call.surface.out(go_json({kind: _plain(found) for kind, found in rows.items()}) + "\n")
+        for row in rows["Images"]:
+            row["Digest"] = ""
+        plain = {kind: _plain(found) for kind, found in rows.items()}
+        call.surface.out(escape_markup(go_json(plain)))  # without a newline, as the client has it
         return
     if flags["format"]:
         raise CommandError("the format and the verbose options conflict")

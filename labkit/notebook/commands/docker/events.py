@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import CommandError
 from labkit.notebook.commands.docker.logs import timestamp
-from labkit.notebook.commands.formatting import check_format, filters_of
-from labkit.notebook.commands.gotemplate import GoMap, TemplateError, go_json, render
+from labkit.notebook.commands.formatting import filters_of
+from labkit.notebook.commands.gotemplate import (
+    GoMap,
+    Template,
+    TemplateError,
+    TemplateSyntaxError,
+    go_json,
+    parse,
+    render,
+)
 
 if TYPE_CHECKING:
     from labkit.notebook.commands.tree import Call
@@ -60,25 +68,39 @@ def _sorted_attributes(event: dict[str, Any]) -> dict[str, Any]:
     return {**event, "Actor": actor}
 
 
+def _template(text: str) -> Template:
+    """Read and try the template before anything is asked of the engine."""
+    try:
+        parsed = parse(text)
+    except TemplateSyntaxError as error:
+        raise CommandError(f"Error parsing format: {error}", 64) from None
+    _render(parsed, {})
+    return parsed
+
+
+def _render(parsed: Template, event: Mapping[str, Any]) -> str:
+    try:
+        return render(parsed, _fields(event), type_name="*events.Message")
+    except TemplateError as error:
+        raise CommandError(f"Error parsing format: {error}", 64) from None
+
+
 def events(call: Call) -> int:
     """Print events until the engine closes, or until --until."""
     flags = call.flags
     template = flags["format"]
     is_json = template in ("json", "{{json .}}")
-    parsed = check_format(template) if template and not is_json else None
+    parsed = _template(template) if template and not is_json else None
     query = {
-        "since": timestamp(flags["since"], flag="since"),
-        "until": timestamp(flags["until"], flag="until"),
+        "since": timestamp(flags["since"]),
+        "until": timestamp(flags["until"]),
         "filters": filters_of(flags["filter"]),
     }
     for event in call.client.stream("GET", "/events", query=query):
         if is_json:
             line = go_json(_sorted_attributes(event))
         elif parsed is not None:
-            try:
-                line = render(parsed, _fields(event), type_name="*events.Message")
-            except TemplateError as error:
-                raise CommandError(f"template parsing error: {error}", 64) from None
+            line = _render(parsed, event)
         else:
             line = _line(event)
         call.surface.out(f"{line}\n")

@@ -25,7 +25,7 @@ __all__ = ["commit", "history", "pull", "pull_image", "push", "remove", "search"
 _ANONYMOUS = {"X-Registry-Auth": "e30="}
 
 _HISTORY = View(
-    type_name="*formatter.historyContext",
+    type_name="*image.historyContext",
     headings={
         "ID": "IMAGE",
         "CreatedSince": "CREATED",
@@ -195,7 +195,6 @@ def search(call: Call) -> None:
         "filters": filters_of(flags["filter"]),
     }
     found = call.client.request("GET", "/images/search", query=query).json() or []
-    found.sort(key=lambda item: -int(item.get("star_count") or 0))
     rows = []
     for item in found:
         text = (item.get("description") or "").replace("\n", " ").replace("\r", " ")
@@ -216,9 +215,11 @@ def commit(call: Call) -> None:
     flags = call.flags
     query: dict[str, Any] = {
         "container": call.args[0],
-        "comment": flags["message"] or None,
-        "author": flags["author"] or None,
+        "comment": flags["message"],
+        "author": flags["author"],
         "changes": flags["change"] or None,
+        "repo": "",
+        "tag": "",
     }
     if len(call.args) > 1:
         name = parse_image_name(call.args[1])

@@ -10,6 +10,8 @@ from labkit.base.errors import CommandError, LabkitError
 from labkit.notebook.apierrors import ConnectFailed
 from labkit.notebook.commands.gotemplate import (
     GoMap,
+    GoNil,
+    GoStruct,
     Template,
     TemplateError,
     TemplateSyntaxError,
@@ -40,20 +42,56 @@ _MAPS = frozenset(
     )
 )
 
+# Fields that point to a struct or a number; without one they are nil, while lists are empty.
+_POINTERS = frozenset(
+    (
+        *("Health", "IPAMConfig", "Init", "PidsLimit", "OomKillDisable", "MemorySwappiness"),
+        *("Healthcheck", "StopTimeout", "UsageData", "Descriptor", "ConfigFrom"),
+    )
+)
+# All fields of the structs that people print whole, in Go's order.
+_STRUCTS: dict[str, dict[str, Any]] = {
+    "State": {
+        **dict.fromkeys(("Status",), ""),
+        **dict.fromkeys(("Running", "Paused", "Restarting", "OOMKilled", "Dead"), False),
+        "Pid": 0,
+        "ExitCode": 0,
+        "Error": "",
+        "StartedAt": "",
+        "FinishedAt": "",
+        "Health": None,
+    },
+    "Mounts": {
+        **dict.fromkeys(("Type", "Name", "Source", "Destination", "Driver", "Mode"), ""),
+        "RW": False,
+        "Propagation": "",
+    },
+}
+
 Fetch = Callable[[str], Any]
 
 
 def _as_go(value: Any, key: str = "") -> Any:
-    """The same data with Go's maps told from structs."""
+    """The same data with Go's maps, structs and nil lists told apart."""
+    if value is None:
+        if key in _POINTERS:
+            return None
+        return GoMap() if key in _MAPS else GoNil()
     if isinstance(value, dict):
-        items = {name: _as_go(item, name) for name, item in value.items()}
-        is_map = key in _MAPS or (
-            key in ("Config", "Data") and all(isinstance(item, str) for item in items.values())
-        )
-        return GoMap(items) if is_map and items else items
+        inside_map = _is_map(value, key)
+        items = {
+            name: _as_go(item, f"{key}[]" if inside_map else name) for name, item in value.items()
+        }
+        return GoMap(items) if inside_map else GoStruct(items, layout=_STRUCTS.get(key))
     if isinstance(value, list):
-        return [_as_go(item) for item in value]
+        return [_as_go(item, key) for item in value]
     return value
+
+
+def _is_map(value: dict[str, Any], key: str) -> bool:
+    if key in ("Config", "Data"):  # of a log driver, an address pool, a storage driver
+        return all(isinstance(item, str) for item in value.values())
+    return key in _MAPS
 
 
 def _template(text: str) -> Template | None:

@@ -18,7 +18,7 @@ from labkit.notebook.commands.docker.rows import (
     network_row,
     volume_row,
 )
-from labkit.notebook.commands.formatting import check_fields, filters_of, show
+from labkit.notebook.commands.formatting import check_fields, check_format, filters_of, show
 from labkit.notebook.commands.tree import Call
 from labkit.notebook.endpoint import load_config
 
@@ -55,6 +55,8 @@ def containers(call: Call) -> None:
         limit = 1
     wants_size = bool(flags["size"])
     problem = "failed to parse template"
+    if template not in ("", "table", "json", "raw"):
+        check_format(template, problem)
     if flags["quiet"] and flags["format"]:
         call.surface.err(
             "WARNING: Ignoring custom format, because both --format and --quiet are set.\n"

@@ -23,8 +23,8 @@ _SHAPES = (
 )
 
 
-def timestamp(text: str, *, flag: str) -> str | None:
-    """A point in time as the API wants it (seconds and nanoseconds since the epoch).
+def timestamp(text: str, *, flag: str = "") -> str | None:
+    """A point in time as the API wants it (seconds since the epoch, with a fraction or without).
 
     Accepts `10m` (that long ago), RFC 3339, dates, and numbers; raises CommandError.
     """
@@ -36,14 +36,12 @@ def timestamp(text: str, *, flag: str) -> str | None:
         pass
     else:
         return str((time.time_ns() - ago_ns) // 1_000_000_000)
-    if re.fullmatch(r"\d+(?:\.\d+)?", text):
-        whole, _, part = text.partition(".")
-        return f"{whole}.{part:0<9}"[: len(whole) + 10] if part else text
+    if re.fullmatch(r"\d+(?:\.\d{1,9})?", text):
+        return text
     moment = _parse_moment(text)
     if moment is None:
-        raise CommandError(
-            f'invalid value for "{flag}": failed to parse value as time or duration: "{text}"'
-        )
+        where = f'invalid value for "{flag}": ' if flag else ""
+        raise CommandError(f'{where}failed to parse value as time or duration: "{text}"')
     return f"{int(moment.timestamp())}.{_fraction(text):0<9}"
 
 

@@ -55,9 +55,8 @@ def _ipam(call: Call) -> list[dict[str, Any]]:
         raise CommandError("every ip-range or gateway must have a corresponding subnet")
     pools: dict[str, dict[str, Any]] = {}
     for text in subnets:
-        network = _network(text)
         for other in pools:
-            mine, theirs = network, _network(other)
+            mine, theirs = _network(text), _network(other)
             if mine.version == theirs.version and mine.overlaps(theirs):
                 raise CommandError("multiple overlapping subnet configuration is not supported")
         pools[text] = {"Subnet": text}

@@ -25,6 +25,7 @@ __all__ = [
     "join_labels",
     "network_row",
     "ports_text",
+    "rfc_to_go",
     "volume_row",
 ]
 
@@ -292,11 +293,11 @@ def network_row(network: Mapping[str, Any], *, truncate: bool = True) -> dict[st
         "Internal": "true" if network.get("Internal") else "false",
         "Labels": join_labels(labels),
         "Label": lambda name: labels.get(name, ""),
-        "CreatedAt": _rfc_to_go(network.get("Created") or ""),
+        "CreatedAt": rfc_to_go(network.get("Created") or ""),
     }
 
 
-def _rfc_to_go(text: str) -> str:
+def rfc_to_go(text: str) -> str:
     """`2026-01-02T03:04:05.6789Z` as Go's Time.String prints it."""
     if not text:
         return "0001-01-01 00:00:00 +0000 UTC"
