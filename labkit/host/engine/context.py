@@ -79,6 +79,10 @@ class Context:
         for container in self.containers.values():
             for pending in container.pending:
                 pending.abandon()
+            shims = [container.shim, *(process.shim for process in container.execs.values())]
+            for shim in shims:
+                if shim is not None:
+                    shim.detach()
         self.folders.close()
         await self.records.close()
 

@@ -25,6 +25,7 @@ from labkit.host.isolation.spec import (
 __all__ = [
     "ChangeLike",
     "ExitLike",
+    "GroupsPort",
     "ImageLike",
     "ImagesPort",
     "Ports",
@@ -73,10 +74,21 @@ class ShimPort(Protocol):
     def stats(self) -> Any: ...
     async def update(self, limits: ResourceLimits) -> list[str]: ...
     async def cleanup(self) -> None: ...
+    def detach(self) -> None: ...
+
+
+class GroupsPort(Protocol):
+    """The control groups of a lab, its boxes' included."""
+
+    def names(self) -> list[str]: ...
+    def open(self, name: str) -> Any: ...
 
 
 class RuntimePort(Protocol):
     """Starts processes and finds those started before."""
+
+    @property
+    def cgroups(self) -> GroupsPort: ...
 
     async def start(
         self, spec: ContainerSpec, io: IoSpec, directory: Path, *, hold: bool = False

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["recover"]
 
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 _LOG = logging.getLogger("labkit.engine")
 
 
@@ -44,6 +47,7 @@ async def recover(context: Context) -> None:
     await asyncio.gather(
         *(_recover_one(context, container) for container in tuple(context.containers.values()))
     )
+    await asyncio.to_thread(_discard_groups, context)
     for body in running_execs:
         await execs.take_up(context, body)
     for container in tuple(context.containers.values()):
@@ -66,6 +70,17 @@ def _discard_orphans(context: Context) -> None:
             _LOG.info("discarding a half-made container %s", identifier[:12])
             with contextlib.suppress(OSError, LabkitError):
                 discard_files(context, identifier)
+
+
+def _discard_groups(context: Context) -> None:
+    """Control groups made for a start that never got as far as a shim."""
+    groups = context.ports.runtime.cgroups
+    live = {item.id for item in context.containers.values() if item.state.is_live}
+    for name in groups.names():
+        # Boxes have groups in the same place, under names that are no container ids.
+        if _CONTAINER_ID.fullmatch(name) and name not in live:
+            _LOG.info("discarding the control group of container %s", name[:12])
+            groups.open(name).remove()
 
 
 async def _recover_one(context: Context, container: Container) -> None:
@@ -110,8 +125,6 @@ async def _recover_process(context: Context, container: Container) -> None:
 
 
 def _forget(context: Context, container: Container) -> None:
-    import shutil
-
     shutil.rmtree(shim_folder(context, container.id), ignore_errors=True)
 
 

@@ -108,6 +108,9 @@ class FakeShim:
     async def cleanup(self) -> None:
         self.cleaned = True
 
+    def detach(self) -> None:
+        return None
+
 
 class FakeWriter:
     def __init__(self, shim: FakeShim) -> None:
@@ -126,6 +129,29 @@ class FakeWriter:
         return None
 
 
+class FakeGroups:
+    """Control groups by name."""
+
+    def __init__(self) -> None:
+        self.present: set[str] = set()
+
+    def names(self) -> list[str]:
+        return sorted(self.present)
+
+    def open(self, name: str) -> FakeGroup:
+        return FakeGroup(self, name)
+
+
+@dataclass
+class FakeGroup:
+    groups: FakeGroups
+    name: str
+
+    def remove(self) -> bool:
+        self.groups.present.discard(self.name)
+        return True
+
+
 class FakeRuntime:
     """Remembers every process by its folder, as if the shims lived outside the daemon."""
 
@@ -135,6 +161,7 @@ class FakeRuntime:
         self.ios: list[IoSpec] = []
         self.fail_with: str | None = None
         self.warnings: list[str] = []
+        self.cgroups = FakeGroups()
         self._pid = 100_000
 
     def next_pid(self) -> int:

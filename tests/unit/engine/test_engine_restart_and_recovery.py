@@ -138,6 +138,15 @@ async def test_a_half_made_container_is_thrown_away(world: World) -> None:
     assert not world.snapshots.containers()
 
 
+async def test_groups_of_starts_that_came_to_nothing_go_and_others_stay(world: World) -> None:
+    shim = await world.run()
+    live = world.context.find("c1").id
+    world.runtime.cgroups.present = {"ab" * 32, live, "box-1"}
+    await world.reopen(politely=False)
+    assert world.runtime.cgroups.names() == sorted([live, "box-1"])
+    shim.exit()
+
+
 async def test_a_removal_that_was_interrupted_is_finished(world: World) -> None:
     await world.create()
     container = world.context.find("c1")
