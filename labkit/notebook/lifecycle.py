@@ -114,9 +114,9 @@ def _remove_stubborn(function: Callable[..., Any], path: str, info: Any) -> None
 def run_on_host(paths: LabPaths, argv: Sequence[str]) -> int:
     """Run a command on the lab host with this process's stdin and stdout; its exit code."""
     from labkit.notebook.client import LabClient
-    from labkit.notebook.commands.host import run
+    from labkit.notebook.commands.host import run_in_terminal
 
-    return run(LabClient(f"unix://{paths.lab_socket}"), argv)
+    return run_in_terminal(LabClient(f"unix://{paths.lab_socket}"), argv)
 
 
 def course_folder() -> Path:
