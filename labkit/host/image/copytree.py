@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.host.image.apply import LayerApplier
 from labkit.host.image.beneath import open_directory
@@ -13,7 +14,10 @@ from labkit.host.image.difftree import write_upper
 from labkit.host.image.tarread import TarReader
 from labkit.host.image.tarwrite import TarWriter
 
-__all__ = ["copy_stack"]
+if TYPE_CHECKING:
+    from labkit.host.image.store import ImageStore
+
+__all__ = ["copy_stack", "unpack_tree"]
 
 
 def copy_stack(layers: Sequence[Path], target: Path) -> None:
@@ -30,6 +34,11 @@ def copy_stack(layers: Sequence[Path], target: Path) -> None:
             os.chmod(target_fd, found.st_mode & 0o7777)
     finally:
         os.close(target_fd)
+
+
+def unpack_tree(store: ImageStore, reference: str, target: Path) -> None:
+    """Write a private copy of an image's tree into the existing, empty folder `target`."""
+    copy_stack(store.layer_paths(store.get(reference))[::-1], target)
 
 
 def _merge(layer: Path, target_fd: int) -> None:

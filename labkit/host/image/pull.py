@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.base.errors import InvalidParameter, LabkitError, NotFound, Unavailable
 from labkit.base.ids import short_id
+from labkit.host.image import sources
 from labkit.host.image.catalog import Built, Catalog, CatalogEntry
 from labkit.host.image.reference import DEFAULT_DOMAIN, Reference, parse
 from labkit.host.image.registry.options import RegistryOptions
@@ -26,9 +26,6 @@ from labkit.host.image.standins.machine import architecture
 from labkit.host.image.store import ImageStore
 
 __all__ = ["PullOptions", "pull"]
-
-_REMEMBER_SECONDS = 60.0
-_unreachable_until = 0.0  # monotonic; one answer for all pulls of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +56,38 @@ async def pull(
     options = options or PullOptions()
     parsed = parse(reference).with_default_tag()
     entry = catalog.resolve(parsed)
-    if parsed.domain == DEFAULT_DOMAIN and not _is_registry_tried(options):
-        why = "LABKIT_OFFLINE is set" if options.offline else "docker.io cannot be reached"
-        async for line in _stand_in(store, parsed, entry, options, catalog, why):
+    if parsed.domain != DEFAULT_DOMAIN:
+        async for line in _download(store, parsed, options):
             yield line
         return
-    from labkit.host.image.registry.download import download
-
+    known = sources.state(options.offline)
+    if known.source == "stand-in" and not options.registry.mirrors:
+        async for line in _stand_in(store, parsed, entry, options, catalog, known.why):
+            yield line
+        return
     begun = False
     try:
-        async for line in download(store, parsed, options.registry, options.platform):
+        async for line in _download(store, parsed, options):
             begun = True
             yield line
     except Unavailable:
-        if begun or parsed.domain != DEFAULT_DOMAIN:
+        if begun:
             raise
-        _remember_unreachable()
         why = "docker.io cannot be reached"
-        async for line in _stand_in(store, parsed, entry, options, catalog, why):
-            yield line
+        sources.remember("stand-in", why)
+    else:
+        sources.remember("registry", "docker.io answers")
+        return
+    async for line in _stand_in(store, parsed, entry, options, catalog, why):
+        yield line
 
 
-def _is_registry_tried(options: PullOptions) -> bool:
-    """Whether to spend time on a registry for official names."""
-    return not options.offline and time.monotonic() >= _unreachable_until
+def _download(
+    store: ImageStore, reference: Reference, options: PullOptions
+) -> AsyncIterator[dict[str, Any]]:
+    from labkit.host.image.registry.download import download  # aiohttp's client costs memory
 
-
-def _remember_unreachable() -> None:
-    global _unreachable_until
-    _unreachable_until = time.monotonic() + _REMEMBER_SECONDS
+    return download(store, reference, options.registry, options.platform)
 
 
 def _denied(reference: Reference, catalog: Catalog) -> NotFound:

@@ -18,12 +18,14 @@ from fake_registry import INDEX, FakeRegistry, digest_of, serve
 from trees import members
 
 from labkit.base.errors import LabkitError, NotFound, SystemFailure, Unauthorized, Unavailable
+from labkit.host.image import sources
 from labkit.host.image.entry import Entry
 from labkit.host.image.pull import PullOptions, pull
 from labkit.host.image.reference import parse
 from labkit.host.image.registry.auth import parse_challenges
 from labkit.host.image.registry.client import RegistryClient
 from labkit.host.image.registry.endpoints import endpoints, is_insecure
+from labkit.host.image.registry.login import check_login, options_from_auth
 from labkit.host.image.registry.options import RegistryOptions
 from labkit.host.image.store import ImageStore
 
@@ -279,3 +281,28 @@ def test_only_this_machine_and_listed_registries_may_be_insecure() -> None:
     assert is_insecure("10.0.0.1:5000", ("10.0.0.0/8",))
     assert is_insecure("reg.lan:5000", ("reg.lan",))
     assert [one.url for one in endpoints("ghcr.io", QUICK)] == ["https://ghcr.io"]
+
+
+async def test_login_is_asked_of_the_registry(registry: tuple[FakeRegistry, str]) -> None:
+    fake, host = registry
+    fake.auth = "basic"
+    good = {"username": "ali", "password": "sesame", "serveraddress": host}
+    assert (await check_login(good))["Status"] == "Login Succeeded"
+    with pytest.raises(Unauthorized):
+        await check_login({**good, "password": "wrong"})
+    assert options_from_auth({"auth": "YWxpOnNlc2FtZQ=="}).password == "sesame"
+    assert options_from_auth(None).username == ""
+    with pytest.raises(LabkitError, match="not base64"):
+        options_from_auth({"auth": "%%%"})
+
+
+async def test_the_catalog_answers_where_no_registry_does(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "has_route", lambda: False)
+    monkeypatch.delenv("LABKIT_OFFLINE", raising=False)
+    chosen = PullOptions(offline=False, registry=QUICK)
+    lines = [line["status"] async for line in pull(store, "busybox", options=chosen)]
+    assert any(line.startswith("Stand-in: this machine has no route") for line in lines)
+    assert sources.state().why == "this machine has no route to docker.io"
+    assert sources.state(offline=True).why == "LABKIT_OFFLINE is set"
