@@ -66,9 +66,13 @@ static void set_fuses(void) {
     const struct rlimit core = {0, 0};
     const struct rlimit file = {1UL << 30, 1UL << 30};
     const struct rlimit files = {1024, 1024};
+    const struct rlimit data = {2UL << 30, 2UL << 30};
+    const struct rlimit processes = {2048, 2048}; /* root of the machine is exempt from this one */
     (void)setrlimit(RLIMIT_CORE, &core);
     (void)setrlimit(RLIMIT_FSIZE, &file);
     (void)setrlimit(RLIMIT_NOFILE, &files);
+    (void)setrlimit(RLIMIT_DATA, &data);
+    (void)setrlimit(RLIMIT_NPROC, &processes);
 }
 
 static _Noreturn void become(const struct program *program, int in, int out, int err, int report) {

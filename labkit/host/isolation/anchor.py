@@ -9,7 +9,6 @@ machine's own file systems is made or changed. When the anchor ends, the host is
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -25,6 +24,7 @@ from typing import IO, TYPE_CHECKING
 from labkit.base.errors import SystemFailure, Unavailable, Unsupported
 from labkit.base.paths import LabPaths
 from labkit.host.isolation import idmap
+from labkit.host.isolation.cgroups.processes import kill_all
 from labkit.host.isolation.spec import HostNamespaces
 
 if TYPE_CHECKING:
@@ -222,9 +222,7 @@ def stop_anchor(paths: LabPaths, node: str = "default", *, timeout_s: float = 5.
         handle = None
         with contextlib.suppress(OSError):
             handle = os.pidfd_open(pid)
-        for inside in _processes_inside(pid):
-            with contextlib.suppress(OSError):
-                os.kill(inside, signal.SIGKILL)
+        kill_all(_processes_inside(pid), lambda: _processes_inside(pid), signal.SIGKILL)
         if handle is not None:
             try:
                 if _running_pid(paths, node) == pid:
@@ -267,6 +265,8 @@ def enter_user_namespace(host: HostNamespaces) -> None:
             f"cannot enter the lab's user namespace: this process has {threads} threads",
             hint="enter before any thread is started",
         )
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(host.user, CLONE_NEWUSER) < 0:
         code = ctypes.get_errno()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -326,7 +325,7 @@ def verdict(
     """What the policy does with one call. A rule without argument tests outranks one with them;
     among equals the first one counts."""
     rules = applicable_rules(
-        profile, capabilities, machine or platform.machine(), kernel or running_kernel()
+        profile, capabilities, machine or os.uname().machine, kernel or running_kernel()
     )
     mine = [rule for rule in rules if name in rule.names]
     for rule in mine:
@@ -353,7 +352,7 @@ def compile_profile(
     """
     if profile is None:
         return None
-    machine = arch or platform.machine()
+    machine = arch or os.uname().machine
     if machine not in ARCHITECTURES:
         raise Unsupported(
             f"seccomp: no system call table for {machine}",

@@ -6,10 +6,8 @@ at every open and mknod instead. Ours is a list of allow rules, then a refusal.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import platform
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,9 +100,11 @@ def device_program(rules: Iterable[DeviceRule]) -> bytes:
 
 
 def _bpf(command: int, attributes: bytes) -> int:
-    number = _BPF_SYSCALL.get(platform.machine())
+    number = _BPF_SYSCALL.get(os.uname().machine)
     if number is None:
         raise OSError(errno.ENOSYS, "bpf(2) is not known on this architecture")
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     result: int = libc.syscall(number, command, buffer, len(attributes))
@@ -119,6 +119,8 @@ def attach_device_program(directory: int, rules: Iterable[str]) -> None:
 
     Raises OSError: EPERM without CAP_BPF in the initial user namespace, ENOSYS without bpf(2).
     """
+    import ctypes  # a daemon on v1 never needs it
+
     program = device_program(parse_device_rule(rule) for rule in rules)
     code = ctypes.create_string_buffer(program, len(program))
     licence = ctypes.create_string_buffer(b"GPL")
