@@ -392,7 +392,8 @@ static int run(const struct lk_child *child, struct lk_error *error) {
     const bool inside = enter_cwd(spec, error) == 0;
     if (!inside && error->number != EACCES)
         return -error->number;
-    if ((status = lk_become_user(spec, child->timeline, error)) < 0 ||
+    if ((status = lk_become_user(spec, child->shared->warnings, LK_WARNINGS, child->timeline,
+                                 error)) < 0 ||
         (!inside && (status = enter_cwd(spec, error)) < 0) ||
         (!has(spec, LK_INIT) && (status = find_program(spec, program, error)) < 0) ||
         (status = follow_parent(child, error)) < 0)

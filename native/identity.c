@@ -41,12 +41,22 @@ static int limit_bounding(uint64_t allowed) {
     return 0;
 }
 
-static int change_user(const struct lk_spec *spec, struct lk_error *error) {
+static int change_user(const struct lk_spec *spec, char *warnings, size_t size,
+                       struct lk_error *error) {
     const struct lk_basics *basics = &spec->basics;
-    /* In a one-id user namespace setgroups is denied; then there are no groups to drop either. */
-    if (setgroups(spec->group_count, (const gid_t *)spec->groups) < 0 &&
-        !(errno == EPERM && spec->group_count == 0))
-        return lk_fail(error, "change user", "supplementary groups");
+    if (setgroups(spec->group_count, (const gid_t *)spec->groups) < 0) {
+        /* In a user namespace of few ids groups may be denied, or have no number there. What can be
+         * dropped is dropped; with all ids at hand a refusal is a refusal. */
+        if (!(basics->flags & LK_USERXATTR) || (errno != EPERM && errno != EINVAL))
+            return lk_fail(error, "change user", "supplementary groups");
+        (void)setgroups(0, NULL);
+        if (spec->group_count > 0) {
+            const size_t used = strlen(warnings);
+            (void)snprintf(warnings + used, size - used,
+                           "%ssupplementary groups cannot be given in this user namespace",
+                           used ? "\n" : "");
+        }
+    }
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return lk_fail(error, "change user", "keep capabilities");
     if (setresgid(basics->gid, basics->gid, basics->gid) < 0)
@@ -58,8 +68,8 @@ static int change_user(const struct lk_spec *spec, struct lk_error *error) {
     return 0;
 }
 
-int lk_become_user(const struct lk_spec *spec, struct lk_timeline *timeline,
-                   struct lk_error *error) {
+int lk_become_user(const struct lk_spec *spec, char *warnings, size_t size,
+                   struct lk_timeline *timeline, struct lk_error *error) {
     const struct lk_basics *basics = &spec->basics;
     if (basics->flags & LK_HAS_CAPS) {
         struct lk_step *step = lk_begin(timeline, LK_BY_CHILD, "limit capabilities",
@@ -71,7 +81,7 @@ int lk_become_user(const struct lk_spec *spec, struct lk_timeline *timeline,
     struct lk_step *step =
         lk_begin(timeline, LK_BY_CHILD, "change user", "setgroups(), setresgid(), setresuid()",
                  "uid %u, gid %u, %zu groups", basics->uid, basics->gid, spec->group_count);
-    int status = change_user(spec, error);
+    int status = change_user(spec, warnings, size, error);
     if (status == 0 && basics->uid != 0) {
         /* Leaving uid 0 cleared the effective set; the permitted one was kept for the filter. */
         uint64_t permitted, effective;

@@ -366,8 +366,9 @@ int lk_make_mounts(const struct lk_spec *spec, int root, struct lk_timeline *tim
                             : "fsopen(\"%s\"), fsmount(), move_mount()",
                        bind ? "" : TYPES[mount->kind]);
         struct lk_step *step =
-            lk_begin(timeline, LK_BY_CHILD, name, call, "%s%s%s, %s", bind ? "from " : mount->data,
-                     mount->data[0] && mount->source[0] && !bind ? ", " : "", mount->source,
+            lk_begin(timeline, LK_BY_CHILD, name, call, "%s%s%s%s", bind ? "from " : "",
+                     mount->source[0] ? mount->source : mount->data,
+                     mount->source[0] || mount->data[0] ? ", " : "",
                      mount->flags & LK_RDONLY ? "read-only" : "writable");
         const int status = bind ? bind_mount(mount, root, error) : new_mount(mount, root, error);
         if (lk_end(step, status) < 0) {

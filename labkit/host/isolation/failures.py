@@ -25,6 +25,8 @@ _HINTS = {
     "shell, or check the spelling",
     "stat program": "the path is looked up inside the container, not on your machine",
     "change directory": "the working directory must exist inside the container",
+    "change user": "this lab's user namespace has no such id: install newuidmap and newgidmap "
+    "(Debian package uidmap) and give yourself a range in /etc/subuid and /etc/subgid",
     "start the process": "raise --memory: the limit also counts what starting a container takes",
 }
 

@@ -10,11 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from isolation_kit import Host, process_state, split_frames
+from isolation_kit import Host, has_all_ids, process_state, split_frames
 
 from labkit.base.errors import Conflict
 from labkit.host.isolation.runtime import ContainerStartFailure, ExitStatus, Runtime, Shim
 from labkit.host.isolation.spec import IoSpec, ProcessSpec
+
+needs_ids = pytest.mark.skipif(
+    not has_all_ids(), reason="needs more ids than this user namespace has"
+)
 
 
 def log_lines(path: Path) -> list[dict[str, str]]:
@@ -115,6 +119,7 @@ async def test_a_terminal_has_a_size_and_can_be_resized(host: Host) -> None:
     writer.close()
 
 
+@needs_ids
 async def test_the_terminal_is_the_console_and_the_users(host: Host) -> None:
     script = "echo through > /dev/console; ls -l /dev/pts/0"
     spec = host.spec("sh", "-c", script, tty=True, uid=1000)
@@ -186,6 +191,7 @@ async def test_followers_are_told_without_polling(host: Host) -> None:
     assert (host.place(spec) / "log.json").stat().st_size == second.total
 
 
+@needs_ids
 async def test_a_full_disk_does_not_stop_the_container(host: Host) -> None:
     spec = host.spec("sh", "-c", "echo lost; echo lost; exit 9")
     folder = host.place(spec) / "full"
@@ -217,6 +223,7 @@ async def test_exec_joins_everything_the_container_has(host: Host) -> None:
     assert not shim.has_exited
 
 
+@needs_ids
 async def test_exec_has_its_own_exit_code_user_and_folder(host: Host) -> None:
     shim = await host.start(host.spec("sleep", "100"))
     found = await host.exec(shim, "sh", "-c", "id -u; pwd; exit 3", uid=1000, gid=1000, cwd="/tmp")
