@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader went away (`labkit docker ps | head`); the interpreter must not complain too.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 141
 
 
@@ -144,7 +144,9 @@ def _show_status(argv: Sequence[str]) -> int:
 
     paths = _paths()
     running = is_daemon_running(paths)
-    status = _status(paths) if running else {"running": False, "home": str(paths.home)}
+    status: dict[str, Any] = (
+        _status(paths) if running else {"running": False, "home": str(paths.home)}
+    )
     status.setdefault("running", running)
     if options.json:
         import json

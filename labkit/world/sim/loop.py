@@ -20,14 +20,14 @@ class Loop:
 
     def __init__(self) -> None:
         self.now = 0
-        self._agenda: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._agenda: list[tuple[int, int, Callable[..., object], tuple[Any, ...]]] = []
         self._sequence = 0
 
     def now_ns(self) -> int:
         """The present moment (the Clock port)."""
         return self.now
 
-    def after(self, delay_ns: int, action: Callable[..., None], *arguments: Any) -> None:
+    def after(self, delay_ns: int, action: Callable[..., object], *arguments: Any) -> None:
         """Plan `action(*arguments)` for `delay_ns` from now."""
         self._sequence += 1
         heapq.heappush(self._agenda, (self.now + delay_ns, self._sequence, action, arguments))
