@@ -161,6 +161,7 @@ def dockerd(folder: Path) -> Iterator[Run]:
     """Docker Engine with everything of its own, put away afterwards."""
     forward = Path("/proc/sys/net/ipv4/ip_forward")
     was = forward.read_text()
+    groups = set(Path("/sys/fs/cgroup").glob("*/docker"))
     path = folder / "dockerd.sock"
     words = [
         "dockerd", "--data-root", str(folder / "dockerd"), "--exec-root", str(folder / "exec"),
@@ -191,6 +192,11 @@ def dockerd(folder: Path) -> Iterator[Run]:
             process.kill()
             process.wait()
         forward.write_text(was)
+        # It leaves its empty control groups behind.
+        for group in set(Path("/sys/fs/cgroup").glob("*/docker")) - groups:
+            for child in [*sorted(group.glob("**/"), reverse=True), group]:
+                with contextlib.suppress(OSError):
+                    child.rmdir()
 
 
 def _bundle_tree(folder: Path) -> Path:

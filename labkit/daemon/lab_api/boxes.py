@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -9,6 +10,7 @@ from aiohttp import web
 from labkit.base.errors import InvalidParameter
 from labkit.daemon.box_ops import perform
 from labkit.daemon.call import Call, finish, json_answer
+from labkit.daemon.processes import read_proc
 from labkit.daemon.routing import Route, delete, get, post
 
 if TYPE_CHECKING:
@@ -53,7 +55,16 @@ async def list_all(call: Call[Lab]) -> web.Response:
 async def inspect(call: Call[Lab]) -> web.Response:
     """GET /v1/boxes/X: what the kernel says about it, seen from outside."""
     box = call.state.boxes.get(call.params["id"])
-    return json_answer({**await box.process.describe(), **_summary(box)})
+    seen = await box.process.describe()
+    return json_answer({**seen, "lo_up": await asyncio.to_thread(_lo_up, box.pid), **_summary(box)})
+
+
+def _lo_up(pid: int) -> bool:
+    """Whether the loopback interface answers in the network namespace of `pid`: the kernel gives
+    it its addresses when it is switched on, and they show in these two tables (proc_net(5))."""
+    return "127.0.0.1" in read_proc(pid, "net/fib_trie") or read_proc(
+        pid, "net/if_inet6"
+    ).rstrip().endswith(" lo")
 
 
 async def ops(call: Call[Lab]) -> web.Response:
