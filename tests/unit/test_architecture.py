@@ -21,7 +21,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "labkit.world": (),
     "labkit.host": ("labkit.world",),
     "labkit.host.isolation": (),
-    "labkit.host.image": (),
+    # The snapshotter describes a root in the words of the container spec.
+    "labkit.host.image": ("labkit.host.isolation.spec",),
     "labkit.host.network": (),
     "labkit.host.engine": (
         "labkit.world",
@@ -84,7 +85,7 @@ def test_imports_go_downwards_only(module: str, path: Path) -> None:
         if not is_within(name, "labkit") or name in ANYBODY or is_within(name, "labkit.base"):
             continue
         target = part_of(name)
-        ok = any(is_within(target, a) for a in allowed if a != "labkit")
+        ok = any(is_within(name, a) for a in allowed if a != "labkit")
         ok = ok or (part == "labkit" and is_within(target, "labkit.notebook"))
         assert ok, f"{module}:{line} imports {name}: {part} may import only {allowed}"
 

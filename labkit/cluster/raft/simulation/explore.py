@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from dataclasses import dataclass
 
@@ -13,7 +12,9 @@ from labkit.cluster.raft.simulation.clients import Clients
 from labkit.cluster.raft.simulation.cluster import Cluster, Settings
 from labkit.cluster.raft.simulation.faults import Faults
 from labkit.cluster.raft.simulation.judge import Violation
+from labkit.world.ports import Rng
 from labkit.world.sim.network import Link
+from labkit.world.sim.rng import seeded
 
 __all__ = ["Outcome", "explore", "weather"]
 
@@ -33,7 +34,7 @@ class Outcome:
     failure: str | None
 
 
-def weather(rng: random.Random) -> Settings:
+def weather(rng: Rng) -> Settings:
     """A world: how many servers, how bad the links, disks and clocks are."""
     return Settings(
         servers=rng.choice((3, 3, 3, 5, 5, 7)),
@@ -59,7 +60,7 @@ def weather(rng: random.Random) -> Settings:
 
 def explore(seed: int, seconds: float = 20.0) -> Outcome:
     """Live through one seed. Failures are returned, not raised, with what broke."""
-    rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    rng = seeded(seed)
     cluster = Cluster(rng, weather(rng))
     clients = Clients(cluster)
     faults = Faults(cluster, every_ns=rng.choice((60, 200, 700)) * SECOND // 1000)
