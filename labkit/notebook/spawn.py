@@ -19,6 +19,7 @@ __all__ = ["answers", "ensure"]
 
 _POLL_S = 0.01
 _LOG_LINES = 12
+_TAIL_BYTES = 8192
 
 
 def answers(paths: LabPaths, *, timeout_s: float = 2.0) -> bool:
@@ -44,16 +45,15 @@ def ensure(paths: LabPaths, wait_s: float, options: Sequence[str] = ()) -> LabPa
     with _only_one(paths.run / "starting.lock", deadline):
         if answers(paths):  # somebody else was faster while we waited for the lock
             return paths
-        log_start = paths.daemon_log.stat().st_size if paths.daemon_log.exists() else 0
         pid = _spawn(paths, options)
         ended = threading.Event()
         # Reaping in a thread: a daemon that ends while its first user lives leaves no zombie.
         threading.Thread(target=_reap, args=(pid, ended), name="labkit-reaper", daemon=True).start()
         while not answers(paths):
             if ended.is_set():
-                raise _failed("the daemon ended while starting", paths, log_start)
+                raise _failed("the daemon ended while starting", paths)
             if time.monotonic() > deadline:
-                raise _failed(f"the daemon did not answer within {wait_s:g} s", paths, log_start)
+                raise _failed(f"the daemon did not answer within {wait_s:g} s", paths)
             time.sleep(_POLL_S)
     return paths
 
@@ -94,8 +94,10 @@ def _spawn(paths: LabPaths, options: Sequence[str]) -> int:
     if package_root.name not in ("site-packages", "dist-packages"):
         known = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package_root), known]))
-    log = str(paths.daemon_log)
-    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    # The daemon keeps its own log; what it prints before that works, or when Python itself
+    # fails, is kept beside it.
+    printed = str(_printed(paths))
+    fresh = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         return os.posix_spawn(
             sys.executable,
@@ -103,7 +105,7 @@ def _spawn(paths: LabPaths, options: Sequence[str]) -> int:
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, log, append, 0o600),
+                (os.POSIX_SPAWN_OPEN, 1, printed, fresh, 0o600),
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
             setsid=True,
@@ -115,19 +117,24 @@ def _spawn(paths: LabPaths, options: Sequence[str]) -> int:
         ) from error
 
 
+def _printed(paths: LabPaths) -> Path:
+    return paths.daemon_log.with_suffix(".start")
+
+
 def _reap(pid: int, ended: threading.Event) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
     ended.set()
 
 
-def _failed(what: str, paths: LabPaths, log_start: int) -> Unavailable:
-    try:
-        with open(paths.daemon_log, "rb") as log:
-            log.seek(log_start)
-            lines = log.read().decode(errors="replace").strip().splitlines()[-_LOG_LINES:]
-    except OSError:
-        lines = []
+def _failed(what: str, paths: LabPaths) -> Unavailable:
+    lines = []
+    for file in (_printed(paths), paths.daemon_log):
+        with contextlib.suppress(OSError):
+            lines = file.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()
+        if lines:
+            break
+    lines = lines[-_LOG_LINES:]
     tail = "".join(f"\n  {line}" for line in lines)
     return Unavailable(
         f"cannot start the lab: {what}{':' + tail if tail else ''}",

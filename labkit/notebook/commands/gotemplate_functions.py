@@ -243,8 +243,8 @@ def _join(items: Any, separator: Any) -> str:
 
 
 def _pad(text: Any, before: int, after: int) -> str:
-    text = _text(text)
-    return " " * before + text + " " * after if text else text
+    inner = _text(text)
+    return " " * before + inner + " " * after if inner else inner
 
 
 def _truncate(text: Any, length: int) -> str:

@@ -134,8 +134,8 @@ def go_time(seconds_since_epoch: int) -> str:
 
 
 def join_labels(labels: Mapping[str, str] | None) -> str:
-    """`a=b,c=d` in the order of the keys."""
-    return ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items()))
+    """`a=b,c=d` sorted as text."""
+    return ",".join(sorted(f"{key}={value}" for key, value in (labels or {}).items()))
 
 
 def _host_port(address: str, port: str) -> str:

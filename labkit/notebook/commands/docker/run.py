@@ -304,12 +304,12 @@ def attach(call: Call) -> int:
     found = call.client.request("GET", f"/containers/{name}/json").json()
     state = found["State"]
     for key, sentence in (
-        ("Running", "cannot attach to a stopped container, start it first"),
-        ("Paused", "cannot attach to a paused container, unpause it first"),
-        ("Restarting", "cannot attach to a restarting container, wait until it is running"),
+        ("Running", "You cannot attach to a stopped container, start it first"),
+        ("Paused", "You cannot attach to a paused container, unpause it first"),
+        ("Restarting", "You cannot attach to a restarting container, wait until it is running"),
     ):
         if bool(state.get(key)) == (key != "Running"):
-            raise CommandError(sentence.replace("cannot attach", "cannot attach"))
+            raise CommandError(sentence)
     container, config = found["Id"], found["Config"]
     stdin = bool(not flags["no-stdin"] and config.get("OpenStdin"))
     tty = bool(config.get("Tty"))
@@ -317,4 +317,10 @@ def attach(call: Call) -> int:
     body = {"AttachStdin": stdin, "AttachStdout": True, "AttachStderr": True, "Tty": tty}
     with call.client.open("POST", f"/containers/{container}/wait") as waiting:
         stream = _attach_to(call, container, body, flags["detach-keys"])
+        size = getattr(call.surface, "terminal_size", None)
+        rows, columns = size() if tty and size is not None else (0, 0)
+        if rows and columns:
+            # Another size for a moment makes the program inside draw its screen again.
+            query = {"h": rows + 1, "w": columns + 1}
+            call.client.request("POST", f"/containers/{container}/resize", query=query)
         return _follow(call, container, body, stream, waiting, keys)

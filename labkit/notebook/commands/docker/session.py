@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from labkit.base.errors import CommandError, LabkitError
 
@@ -211,14 +212,21 @@ def _show_next(stream: HijackedStream, surface: Surface, tty: bool) -> bool:
 
 
 def proxy_interrupts(client: Client, container: str, surface: Surface) -> Callable[[], bool]:
-    """What an interrupt does in a foreground session: the container gets SIGINT; the last of two
-    (three in a terminal, as Docker's client counts) leaves the session."""
-    state: dict[str, Any] = {"count": 0}
-    limit = 3 if surface.is_terminal else 2
+    """What an interrupt does in a foreground session: the container gets SIGINT.
+
+    Where a button interrupts, the second press leaves the session. In a terminal the third one
+    ends the client with an error, as in Docker's.
+    """
+    count = itertools.count(1)
 
     def interrupt() -> bool:
-        state["count"] += 1
-        if state["count"] >= limit:
+        number = next(count)
+        if surface.is_terminal and number >= 3:
+            raise CommandError("\ngot 3 SIGTERM/SIGINTs, forcefully exiting")
+        if not surface.is_terminal and number >= 2:
+            give_hint = getattr(surface, "hint", None)
+            if give_hint is not None:
+                give_hint(f"the container goes on; end it with docker rm -f {container[:12]}")
             return False
         with contextlib.suppress(LabkitError):
             client.request("POST", f"/containers/{container}/kill", query={"signal": "INT"})

@@ -198,7 +198,8 @@ def _server_info(found: Mapping[str, Any]) -> str:
         text += _line(1, "Default Runtime", found.get("DefaultRuntime"))
     text += _line(1, "Init Binary", found.get("InitBinary"))
     for key, field in (("containerd", "Containerd"), ("runc", "Runc"), ("init", "Init")):
-        text += _line(1, f"{key} version", (found.get(f"{field}Commit") or {}).get("ID"))
+        commit = (found.get(f"{field}Commit") or {}).get("ID", "")
+        text += f" {key} version: {commit}\n"
     text += _security(found.get("SecurityOptions") or [])
     return text + _machine(found)
 
