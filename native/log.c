@@ -43,10 +43,11 @@ static size_t sequence_length(const unsigned char *text, size_t left) {
     return length;
 }
 
-static bool is_plain(unsigned char byte) {
-    return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\' && byte != '<' &&
-           byte != '>' && byte != '&';
-}
+/* Bytes that stand for themselves: a table, because most of the shim's work is this question. */
+static const bool PLAIN[256] = {
+    [' ' ... '!'] = true, ['#' ... '%'] = true,  ['\'' ... ';'] = true,
+    ['='] = true,         ['?' ... '['] = true, [']' ... 0x7f] = true,
+};
 
 /* Writes the escape of one sequence into six bytes; returns how many were used. */
 static size_t escape_one(char *target, const unsigned char *text, size_t length) {
@@ -82,7 +83,7 @@ size_t lk_log_escape(char *target, size_t room, const char *text, size_t size, s
     size_t used = 0, i = 0;
     while (i < size) {
         size_t run = i;
-        while (run < size && is_plain(bytes[run]))
+        while (run < size && PLAIN[bytes[run]])
             run++;
         size_t count = run - i;
         if (count > room - used)

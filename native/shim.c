@@ -90,21 +90,16 @@ static struct lk_message message_of(uint16_t type, uint32_t serial, int32_t stat
                                .status = status, .a = a, .b = b};
 }
 
-/* Writes a file so that a reader finds either all of it or none. */
-static void write_file(struct shim *shim, const char *name, const char *text, size_t size,
-                       bool lasting) {
+/* Writes a file so that a reader finds either all of it or none, whichever process is killed when.
+ * It is not forced to the disk: after a power cut there is no container whose end could be told. */
+static void write_file(struct shim *shim, const char *name, const char *text, size_t size) {
     char draft[64];
     const int directory = shim->spec.basics.state_fd;
     (void)snprintf(draft, sizeof draft, "%s.new", name);
     LK_FD fd = openat(directory, draft, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0 || lk_write_all(fd, text, size) < 0)
         return;
-    if (renameat(directory, draft, directory, name) < 0)
-        return;
-    if (lasting) {
-        (void)fdatasync(fd);
-        (void)fsync(directory);
-    }
+    (void)renameat(directory, draft, directory, name);
 }
 
 static uint64_t start_ticks(int pid) {
@@ -131,7 +126,7 @@ static void write_identity(struct shim *shim) {
         shim->launched.pid, (unsigned long long)start_ticks(shim->launched.pid),
         (long long)shim->started_ns, shim->spec.basics.flags & LK_EXEC ? "true" : "false",
         shim->spec.basics.flags & LK_TTY ? "true" : "false");
-    write_file(shim, "shim.json", text, (size_t)size, false);
+    write_file(shim, "shim.json", text, (size_t)size);
 }
 
 static void forget_start(struct shim *shim) {
@@ -249,16 +244,11 @@ static void publish_exit(struct shim *shim) {
                               "{\"code\":%d,\"finished_at_ns\":%lld,\"log_dropped_bytes\":%llu}\n",
                               shim->exit_code, (long long)shim->finished_ns,
                               (unsigned long long)shim->log.dropped);
-    write_file(shim, "exit.json", text, (size_t)size, false);
+    write_file(shim, "exit.json", text, (size_t)size);
     shim->published = true;
     const struct lk_message message =
         message_of(LK_EVENT_EXITED, 0, 0, shim->exit_code, shim->finished_ns);
     broadcast(shim, &message, NULL, 0, -1);
-    /* The death of any process leaves the file in the page cache; only a power cut could lose it,
-     * so the disk is waited for after everybody has been told. */
-    LK_FD fd = openat(shim->spec.basics.state_fd, "exit.json", O_RDONLY | O_CLOEXEC);
-    if (fd >= 0 && fdatasync(fd) == 0)
-        (void)fsync(shim->spec.basics.state_fd);
 }
 
 static void answer_waits(struct shim *shim) {

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.base.errors import Conflict, SystemFailure
+from labkit.base.errors import Conflict, LabkitError, SystemFailure
 from labkit.host.isolation.cgroups import Cgroup, CgroupDriver
 from labkit.host.isolation.failures import ContainerStartFailure, failure_from
 from labkit.host.isolation.native import Program, spawn
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerStartFailure", "ExitStatus", "Runtime", "Shim"]
 
-_STATE_HELD, _STATE_EXITED = 1, 3
+_STATE_HELD = 1  # of LK_STATE_* in native/protocol.h
 
 
 def _in_initial_user_namespace() -> bool:
@@ -243,7 +243,7 @@ class Runtime:
         connection = shim.adopt(link)
         try:
             answer = await asyncio.wait_for(connection.ask(Kind.HELLO), 5)
-        except (OSError, TimeoutError, SystemFailure, Exception):  # noqa: BLE001 - any of them: dead
+        except (OSError, TimeoutError, LabkitError):
             shim.detach()
             return await self._bury(directory, group, is_exec=is_exec)
         shim.adopt_process(answer)
