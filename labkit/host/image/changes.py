@@ -50,16 +50,6 @@ class _Changes:
         return [Change("/" + path, kind) for path, kind in ordered]
 
 
-def _lower_name(lower: Union, path: str) -> Found | None:
-    """The name in the layers below, links not followed (a link is a change of its own)."""
-    found: Found | None = lower.root
-    for part in path.split("/"):
-        if found is None or not found.is_folder:
-            return None
-        found = lower.child(found, part)
-    return found
-
-
 def _is_same_folder(one: os.stat_result, other: os.stat_result) -> bool:
     return (
         stat.S_ISDIR(one.st_mode)
@@ -72,13 +62,14 @@ def _is_same_folder(one: os.stat_result, other: os.stat_result) -> bool:
 def overlay_changes(lower: Union, upper_fd: int) -> list[Change]:
     """The changes that an overlay's upper folder holds against the layers below it."""
     changes = _Changes()
-    cache: dict[str, Found | None] = {"": lower.root}
+    # What the layers below have for each folder on the way to the present name.
+    trail: list[Found | None] = [lower.root]
     for path, found, dir_fd, name in walk(upper_fd):
-        folder, _, last = path.rpartition("/")
-        below = cache.get(folder)
-        before = lower.child(below, last) if below is not None and below.is_folder else None
+        del trail[path.count("/") + 1 :]
+        below = trail[-1]
+        before = lower.child(below, name) if below is not None and below.is_folder else None
         if stat.S_ISDIR(found.st_mode):
-            cache[path] = before
+            trail.append(before)
         if is_whiteout(found):
             # A mark for something that only ever lived in the upper layer deletes nothing.
             if before is not None:
@@ -90,7 +81,7 @@ def overlay_changes(lower: Union, upper_fd: int) -> list[Change]:
         if not _is_same_folder(found, before.stat):
             changes.add(path, CHANGED)
         if stat.S_ISDIR(found.st_mode) and is_opaque(dir_fd, name):
-            cache[path] = None
+            trail[-1] = None
             _hidden(changes, lower, before, path, set(os.listdir(f"/proc/self/fd/{dir_fd}/{name}")))
     return changes.sorted()
 
@@ -107,26 +98,29 @@ def _hidden(changes: _Changes, lower: Union, before: Found, path: str, present: 
 def tree_changes(lower: Union, upper: Union) -> list[Change]:
     """The changes between two whole trees, where there is no overlay to tell them."""
     changes = _Changes()
-    pending: list[tuple[str, Found, Found]] = [("", lower.root, upper.root)]
+    pending: list[tuple[str, Found | None, Found]] = [("", lower.root, upper.root)]
     while pending:
         path, old, new = pending.pop()
-        before, after = set(lower.names(old)), set(upper.names(new))
-        for name in before - after:
+        before = set(lower.names(old)) if old is not None else set()
+        after = upper.names(new)
+        for name in before.difference(after):
             changes.add(f"{path}/{name}".lstrip("/"), DELETED)
         for name in after:
             where = f"{path}/{name}".lstrip("/")
-            mine, theirs = lower.child(old, name), upper.child(new, name)
-            assert theirs is not None
+            mine = lower.child(old, name) if old is not None else None
+            theirs = upper.child(new, name)
+            if theirs is None:
+                continue  # a running container removed it meanwhile
             if mine is None:
                 changes.add(where, ADDED)
-                if theirs.is_folder:
-                    _all_added(changes, upper, theirs, where)
             elif mine.is_folder and theirs.is_folder:
                 if not _is_same_folder(mine.stat, theirs.stat):
                     changes.add(where, CHANGED)
-                pending.append((where, mine, theirs))
             elif not _is_same_name(mine.stat, theirs.stat):
                 changes.add(where, CHANGED)
+            if theirs.is_folder:
+                is_old = mine is not None and mine.is_folder
+                pending.append((where, mine if is_old else None, theirs))
     return changes.sorted()
 
 
@@ -139,11 +133,3 @@ def _is_same_name(one: os.stat_result, other: os.stat_result) -> bool:
         other.st_mtime_ns,
         other.st_rdev,
     )
-
-
-def _all_added(changes: _Changes, tree: Union, folder: Found, path: str) -> None:
-    for name in tree.names(folder):
-        changes.add(f"{path}/{name}", ADDED)
-        child = tree.child(folder, name)
-        if child is not None and child.is_folder:
-            _all_added(changes, tree, child, f"{path}/{name}")

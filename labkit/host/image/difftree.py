@@ -17,7 +17,7 @@ from labkit.host.image.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry
 from labkit.host.image.tarwrite import TarWriter
 from labkit.host.image.treewalk import entry_of, kept_xattrs, read_file, walk
 
-__all__ = ["diff_trees", "is_opaque", "write_tree", "write_upper"]
+__all__ = ["Members", "diff_trees", "is_opaque", "write_tree", "write_upper"]
 
 _Inode = tuple[int, int]
 
@@ -33,7 +33,7 @@ def is_opaque(dir_fd: int, name: str) -> bool:
     return False
 
 
-class _Members:
+class Members:
     """Turns names of one tree into members, second names of a file into links to the first."""
 
     def __init__(self, writer: TarWriter) -> None:
@@ -66,14 +66,14 @@ class _Members:
 
 def write_tree(root_fd: int, writer: TarWriter) -> None:
     """Write all of a tree (`docker export`): no deletions, every name as it is."""
-    members = _Members(writer)
+    members = Members(writer)
     for path, found, dir_fd, name in walk(root_fd):
         members.add(path, found, dir_fd, name)
 
 
 def write_upper(upper_fd: int, writer: TarWriter) -> None:
     """Write an overlay's upper folder as a layer, its marks turned into whiteouts."""
-    members = _Members(writer)
+    members = Members(writer)
     for path, found, dir_fd, name in walk(upper_fd):
         if is_whiteout(found):
             members.delete(path)
@@ -91,7 +91,7 @@ def diff_trees(lower_fd: int, upper_fd: int, writer: TarWriter) -> None:
     lower = _index(lower_fd)
     upper = _index(upper_fd)
     lower_groups, upper_groups = _link_groups(lower), _link_groups(upper)
-    members = _Members(writer)
+    members = Members(writer)
     for path, found, fd, name in walk(upper_fd):
         before = lower.get(path)
         same = (

@@ -33,32 +33,52 @@ def walk(root_fd: int, prefix: str = "") -> Iterator[TreeEntry]:
 
     The folder's descriptor is valid until the next step. Links are never followed.
     """
-    # A stack of iterators rather than recursion: containers may nest folders without end.
-    stack: list[tuple[int, Iterator[str], str]] = []
-
-    def push(fd: int, path: str) -> None:
-        stack.append((fd, iter(sorted(os.listdir(fd), key=os.fsencode)), path))
-
-    push(os.open(".", O_DIRECTORY_FLAGS, dir_fd=root_fd), prefix)
+    # One descriptor, whatever the depth: the way up is `..`, checked against where we came from.
+    current = os.open(".", O_DIRECTORY_FLAGS, dir_fd=root_fd)
+    stack = [_Level(current, prefix)]
     try:
         while stack:
-            fd, names, path = stack[-1]
-            name = next(names, None)
+            level = stack[-1]
+            name = next(level.names, None)
             if name is None:
-                os.close(stack.pop()[0])
+                stack.pop()
+                if stack:
+                    current = _enter(current, "..")
+                    found = os.fstat(current)
+                    if (found.st_dev, found.st_ino) != stack[-1].inode:
+                        raise OSError(errno.ESTALE, "the tree was moved while it was read", prefix)
                 continue
-            where = f"{path}/{name}" if path else name
+            path = f"{level.path}/{name}" if level.path else name
             try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                found = os.stat(name, dir_fd=current, follow_symlinks=False)
             except FileNotFoundError:
                 continue  # a running container may remove it meanwhile
-            yield where, found, fd, name
+            yield path, found, current, name
             if stat.S_ISDIR(found.st_mode):
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    push(os.open(name, O_DIRECTORY_FLAGS, dir_fd=fd), where)
+                    current = _enter(current, name)
+                    stack.append(_Level(current, path))
     finally:
-        for fd, _, _ in stack:
-            os.close(fd)
+        os.close(current)
+
+
+class _Level:
+    """One folder of the walk: what is left to visit in it, and how to know it again."""
+
+    __slots__ = ("inode", "names", "path")
+
+    def __init__(self, fd: int, path: str) -> None:
+        found = os.fstat(fd)
+        self.inode = (found.st_dev, found.st_ino)
+        self.names = iter(sorted(os.listdir(fd), key=os.fsencode))
+        self.path = path
+
+
+def _enter(current: int, name: str) -> int:
+    """Open a folder relative to `current`, which is closed once that has worked."""
+    opened = os.open(name, O_DIRECTORY_FLAGS, dir_fd=current)
+    os.close(current)
+    return opened
 
 
 def kept_xattrs(dir_fd: int, name: str) -> dict[str, bytes]:

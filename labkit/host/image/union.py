@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -24,68 +23,81 @@ __all__ = ["Found", "Union"]
 _MAX_LINKS = 40
 
 
+class _Folder:
+    """An open folder of one layer, closed when the last name that was found in it is dropped."""
+
+    __slots__ = ("fd", "layer")
+
+    def __init__(self, fd: int, layer: int) -> None:
+        self.fd = fd
+        self.layer = layer
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
 @dataclass(slots=True)
 class Found:
-    """A name in the stack: its lstat, the folder (by descriptor) and layer that provide it."""
+    """A name in the stack: its lstat, and the layer's folder that provides it.
+
+    It holds descriptors for as long as it lives; a walk over a large tree keeps few of them.
+    """
 
     name: str
     stat: os.stat_result
-    dir_fd: int
-    layer: int
-    """0 is the topmost layer."""
-    folders: list[tuple[int, int]] = field(default_factory=list)
-    """For a folder: (layer, descriptor) of each one merged into it, topmost first."""
+    _home: _Folder
+    _folders: list[_Folder] = field(default_factory=list)
+    """For a folder: each one merged into it, topmost first."""
 
     @property
     def is_folder(self) -> bool:
         return stat.S_ISDIR(self.stat.st_mode)
 
+    @property
+    def dir_fd(self) -> int:
+        """The folder that holds the name, for calls that take a descriptor and a name."""
+        return self._home.fd
+
+    @property
+    def layer(self) -> int:
+        """Which layer provides it; 0 is the topmost."""
+        return self._home.layer
+
 
 class Union:
-    """The union of `layers` (topmost first). A context manager: it holds descriptors."""
+    """The union of `layers` (topmost first); a context manager."""
 
     def __init__(self, layers: Sequence[Path]) -> None:
-        self._stack = ExitStack()
-        roots = []
-        try:
-            for number, layer in enumerate(layers):
-                roots.append((number, self._keep(open_directory(layer))))
-        except BaseException:
-            self._stack.close()
-            raise
-        top = roots[0][1]
-        self._root = Found("", os.fstat(top), top, 0, roots)
+        roots = [_Folder(open_directory(layer), number) for number, layer in enumerate(layers)]
+        self._root: Found | None = Found("", os.fstat(roots[0].fd), roots[0], roots)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stack.close()
-
-    def _keep(self, fd: int) -> int:
-        self._stack.callback(os.close, fd)
-        return fd
+        self._root = None
 
     @property
     def root(self) -> Found:
+        assert self._root is not None, "the union is closed"
         return self._root
 
     def child(self, folder: Found, name: str) -> Found | None:
         """What `name` is in `folder`, or None."""
         best: Found | None = None
-        for layer, fd in folder.folders:
+        for home in folder._folders:
             try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                found = os.stat(name, dir_fd=home.fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue
             if is_whiteout(found):
                 return best
             if not stat.S_ISDIR(found.st_mode):
-                return best or Found(name, found, fd, layer)
+                return best or Found(name, found, home)
             if best is None:
-                best = Found(name, found, fd, layer)
-            best.folders.append((layer, self._keep(open_directory(name, dir_fd=fd))))
-            if is_opaque(fd, name):
+                best = Found(name, found, home)
+            best._folders.append(_Folder(open_directory(name, dir_fd=home.fd), home.layer))
+            if is_opaque(home.fd, name):
                 return best
         return best
 
@@ -94,7 +106,7 @@ class Union:
 
         Raises FileNotFoundError, NotADirectoryError or OSError(ELOOP).
         """
-        trail = [self._root]
+        trail = [self.root]
         pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         links = 0
         while pending:
@@ -138,9 +150,9 @@ class Union:
         """The names in a merged folder, sorted by bytes."""
         present: set[str] = set()
         hidden: set[str] = set()
-        for _, fd in folder.folders:
+        for home in folder._folders:
             here: set[str] = set()
-            for entry in os.scandir(fd):
+            for entry in os.scandir(home.fd):
                 if entry.name in hidden or entry.name in present:
                     continue
                 if is_whiteout(entry.stat(follow_symlinks=False)):
