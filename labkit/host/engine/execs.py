@@ -335,7 +335,7 @@ async def inspect(context: Context, exec_id: str) -> Json:
         "OpenStdout": config.attach_stdout,
         "CanRemove": False,
         "ContainerID": process.container.id,
-        "DetachKeys": "",
+        "DetachKeys": config.detach_keys,
         "Pid": process.pid,
     }
 
@@ -391,4 +391,8 @@ def _timeline(process: Exec, shim: ShimPort, began_ns: int) -> Json:
 
     found = timeline_of(process.container, shim, began_ns)
     found["argv"] = list(process.config.cmd or ())
+    found["processes"] = [
+        {"role": "shim", "pid": shim.pid},
+        {"role": "exec", "pid": shim.init_pid},
+    ]
     return found

@@ -9,6 +9,7 @@ import platform as machine
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import Conflict, InvalidParameter, NotFound, NotModified
@@ -24,6 +25,7 @@ from labkit.host.engine.removal import discard_files
 from labkit.host.engine.starting import launch
 from labkit.host.engine.states import Change
 from labkit.host.engine.wire import read
+from labkit.host.isolation.spec import RootSpec
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
@@ -119,13 +121,8 @@ async def _make(context: Context, definition: Definition, name: str, image: Any)
     container = Container(definition, name)
     folder = context.folder(definition.id)
     try:
-        await asyncio.to_thread(folder.mkdir, 0o710)
-        container.root = await asyncio.to_thread(
-            context.ports.snapshots.prepare, container.id, image
-        )
-        await asyncio.to_thread(
-            hostfiles.write_host_files, folder, definition.config, definition.host
-        )
+        # One trip to a thread for all the files: each costs a third of a millisecond.
+        container.root = await asyncio.to_thread(_make_files, context, definition, folder, image)
         change = Change("created", definition.created_ns, "create")
         event = context.events.make("container", "create", container.id, container.attributes())
         await context.records.write(
@@ -149,6 +146,13 @@ async def _make(context: Context, definition: Definition, name: str, image: Any)
     context.containers[container.id] = container
     context.events.publish(event)
     return container
+
+
+def _make_files(context: Context, definition: Definition, folder: Path, image: Any) -> RootSpec:
+    folder.mkdir(0o710)
+    root = context.ports.snapshots.prepare(definition.id, image)
+    hostfiles.write_host_files(folder, definition.config, definition.host)
+    return root
 
 
 def _warnings(context: Context, host: HostConfig) -> list[str]:

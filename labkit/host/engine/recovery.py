@@ -86,7 +86,8 @@ def _discard_groups(context: Context) -> None:
 async def _recover_one(context: Context, container: Container) -> None:
     try:
         async with container.lock:
-            if container.state.status in ("removing", "dead"):
+            is_gone = not context.folder(container.id).exists()
+            if is_gone or container.state.status in ("removing", "dead"):
                 await finish_removal(context, container)
             else:
                 await _recover_process(context, container)

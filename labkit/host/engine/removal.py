@@ -65,13 +65,16 @@ def _why_not(container: Container) -> str:
 async def finish_removal(context: Context, container: Container, *, volumes: bool = False) -> None:
     """Delete a container that does not run. The caller holds its lock."""
     container.removing = True
-    if container.state.status != "removing":
-        await context.transit(container, "remove", container.state)
+    # Not awaited yet: recovery removes what is `removing`, and also what has lost its folder.
+    recorded = asyncio.ensure_future(_record_removing(context, container))
     for pending in container.pending:
         pending.abandon()
     container.pending.clear()
     try:
-        await asyncio.to_thread(discard_files, context, container.id)
+        try:
+            await asyncio.to_thread(discard_files, context, container.id)
+        finally:
+            await recorded
     except (OSError, LabkitError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         await context.transit(
@@ -95,6 +98,11 @@ async def finish_removal(context: Context, container: Container, *, volumes: boo
     if volumes:
         await _remove_volumes(context, container)
     container.settle("not-running", "next-exit", "removed")
+
+
+async def _record_removing(context: Context, container: Container) -> None:
+    if container.state.status != "removing":
+        await context.transit(container, "remove", container.state)
 
 
 async def _remove_volumes(context: Context, container: Container) -> None:

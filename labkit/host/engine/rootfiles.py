@@ -33,11 +33,30 @@ class RootFiles:
         stack = (root.path,) if plain else (root.upper, *root.lowers)
         self._layers: list[Path] = [folder for folder in stack if folder is not None]
 
-    def read_text(self, path: str) -> str | None:
-        """A small regular file as text, or None when there is no such file."""
-        with Union(self._layers) as union, contextlib.suppress(OSError):
-            return union.read(path, _MAX_READ_BYTES).decode("utf-8", "replace")
-        return None
+    def read_texts(self, *paths: str) -> list[str]:
+        """Small regular files as text; the empty string where there is no such file."""
+        found = []
+        with Union(self._layers) as union:
+            for path in paths:
+                try:
+                    found.append(union.read(path, _MAX_READ_BYTES).decode("utf-8", "replace"))
+                except OSError:
+                    found.append("")
+        return found
+
+    def image_key(self, folder: str, *files: str) -> tuple[Path, ...] | None:
+        """The image's layers, if `files` below `folder` depend on them alone.
+
+        That is so when the container itself has nothing called `folder` and no layer has a link
+        there that might lead to what the container can change. Layers never change.
+        """
+        if self._upper is None or os.path.lexists(self._upper / folder):
+            return None
+        lowers = tuple(layer for layer in self._layers if layer != self._upper)
+        names = (folder, *(f"{folder}/{name}" for name in files))
+        if not lowers or any((layer / name).is_symlink() for layer in lowers for name in names):
+            return None
+        return lowers
 
     def is_directory(self, path: str) -> bool:
         """Whether `path` leads to a folder."""

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import Conflict, InvalidParameter
@@ -277,8 +279,12 @@ async def container_spec(
     definition: Definition,
     root: RootSpec,
     namespaces: Mapping[NamespaceKind, NamespaceChoice | int],
+    shim_folder: Path,
 ) -> ContainerSpec:
-    """The complete spec for one start. Reads the root's files, in a thread."""
+    """The complete spec for one start, and a fresh folder for its shim.
+
+    Files are read and made in one trip to a thread.
+    """
     config = definition.config
     files = RootFiles(root)
     request = ExecRequest(
@@ -290,6 +296,8 @@ async def container_spec(
     await prepare_sources(context, definition.mounts, files)
 
     def build() -> ContainerSpec:
+        shutil.rmtree(shim_folder, ignore_errors=True)
+        shim_folder.mkdir(mode=0o700)
         process = _process(definition, files, request, privileged=definition.host.privileged)
         if config.working_dir and not _is_mounted(definition, config.working_dir):
             files.ensure_directory(config.working_dir, uid=process.uid, gid=process.gid)

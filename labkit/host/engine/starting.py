@@ -27,11 +27,6 @@ def shim_folder(context: Context, identifier: str) -> Path:
     return context.folder(identifier) / "shim"
 
 
-def _fresh(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-
-
 def exit_code_of_failure(message: str) -> int:
     """What Docker records for a process that could not be started."""
     lowered = message.lower()
@@ -75,15 +70,16 @@ async def launch(context: Context, container: Container, *, again: bool = False)
         health=None,
     )
     event = context.events.make("container", "start", container.id, container.attributes())
+    recorded = asyncio.ensure_future(context.transit(container, "start", state, events=(event,)))
+    context.keep_timeline(container.id, timeline_of(container, shim, started_ns))
     try:
-        await context.transit(container, "start", state, events=(event,))
+        await recorded
     except BaseException:
         # Not recorded is not started: the process must not outlive the answer that it failed.
         with contextlib.suppress(LabkitError, OSError):
             await shim.signal(9)
         container.watcher = context.spawn(_reap(context, container, shim), f"reap {container.name}")
         raise
-    context.keep_timeline(container.id, timeline_of(container, shim, started_ns))
     container.watcher = context.spawn(watch(context, container, shim), f"watch {container.name}")
     start_health(context, container)
 
@@ -93,10 +89,9 @@ async def _start_process(context: Context, container: Container) -> ShimPort:
     folder = shim_folder(context, container.id)
     root = await root_of(context, container)
     with specs.joined_namespaces(context, definition) as namespaces:
-        spec = await specs.container_spec(context, definition, root, namespaces)
-        await asyncio.to_thread(_fresh, folder)
         waiting = [pending for pending in container.pending if not pending.is_closed]
         try:
+            spec = await specs.container_spec(context, definition, root, namespaces, folder)
             shim = await context.ports.runtime.start(
                 spec, specs.io_spec(context, definition), folder, hold=bool(waiting)
             )
@@ -179,21 +174,33 @@ async def ended(
     )
     events.append(context.events.make("container", "die", container.id, attributes))
     action: Any = "die-restart" if restart else "die"
+    # Both at once: should the engine die in between, exit.json still says how it ended.
+    cleaned = asyncio.ensure_future(_clean(shim))
     await context.transit(container, action, state, events=tuple(events))
-    container.shim = None
-    if shim is not None:
-        await shim.cleanup()
-    await asyncio.to_thread(shutil.rmtree, shim_folder(context, container.id), ignore_errors=True)
-    container.exited.set()
     container.settle("not-running", "next-exit")
+    await cleaned
+    container.shim = None
+    is_removed = (
+        container.host.auto_remove and not container.keep and not container.removing and not restart
+    )
+    if not is_removed:
+        await asyncio.to_thread(
+            shutil.rmtree, shim_folder(context, container.id), ignore_errors=True
+        )
+    container.exited.set()
     if restart:
         container.restart_timer = context.spawn(
             _start_again(context, container, decision.wait_ms), f"restart {container.name}"
         )
-    elif container.host.auto_remove and not container.keep and not container.removing:
+    elif is_removed:
         from labkit.host.engine.removal import finish_removal
 
         await finish_removal(context, container, volumes=True)
+
+
+async def _clean(shim: ShimPort | None) -> None:
+    if shim is not None:
+        await shim.cleanup()
 
 
 async def _start_again(context: Context, container: Container, wait_ms: int) -> None:
@@ -208,7 +215,12 @@ async def _start_again(context: Context, container: Container, wait_ms: int) -> 
 
 def timeline_of(container: Container, shim: ShimPort, started_ns: int) -> dict[str, Any]:
     """The steps of a start as the lab API shows them."""
-    return _timeline(container, shim.steps, started_ns)
+    found = _timeline(container, shim.steps, started_ns)
+    found["processes"] = [
+        {"role": "shim", "pid": shim.pid},
+        {"role": "container", "pid": shim.init_pid, "inside": 1},
+    ]
+    return found
 
 
 def _timeline(container: Container, steps: tuple[Step, ...], started_ns: int) -> dict[str, Any]:
@@ -244,5 +256,6 @@ def _timeline(container: Container, steps: tuple[Step, ...], started_ns: int) ->
         "image": definition.image,
         "argv": [definition.path, *definition.args],
         "clock": "monotonic",
+        "processes": [],
         "steps": shown,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from labkit.base.errors import InvalidParameter
 from labkit.host.engine.rootfiles import RootFiles
@@ -16,6 +17,7 @@ from labkit.host.engine.rootfiles import RootFiles
 __all__ = ["Identity", "resolve_user"]
 
 _MAX_ID = (1 << 31) - 1
+_KNOWN_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +45,21 @@ class _Group:
     members: tuple[str, ...]
 
 
-def _users(text: str | None) -> list[_User]:
+_known: dict[tuple[tuple[Path, ...], str, tuple[str, ...]], Identity] = {}
+
+
+def _users(text: str) -> list[_User]:
     found = []
-    for line in (text or "").splitlines():
+    for line in text.splitlines():
         fields = line.split(":")
         if len(fields) >= 6 and fields[2].isdecimal() and fields[3].isdecimal():
             found.append(_User(fields[0], int(fields[2]), int(fields[3]), fields[5]))
     return found
 
 
-def _groups(text: str | None) -> list[_Group]:
+def _groups(text: str) -> list[_Group]:
     found = []
-    for line in (text or "").splitlines():
+    for line in text.splitlines():
         fields = line.split(":")
         if len(fields) >= 3 and fields[2].isdecimal():
             members = tuple(fields[3].split(",")) if len(fields) > 3 and fields[3] else ()
@@ -82,10 +87,27 @@ def _find_group(text: str, groups: Sequence[_Group], *, message: str) -> int:
 
 
 def resolve_user(files: RootFiles, user: str, group_add: Sequence[str] = ()) -> Identity:
-    """The identity `user` names; the empty string is root with root's groups."""
+    """The identity `user` names; the empty string is root with root's groups.
+
+    A container that has not touched its /etc gets what its image said before, from memory.
+    """
+    layers = files.image_key("etc", "passwd", "group")
+    key = None if layers is None else (layers, user, tuple(group_add))
+    if key is not None and key in _known:
+        return _known[key]
+    passwd, group = files.read_texts("/etc/passwd", "/etc/group")
+    found = _resolved(_users(passwd), _groups(group), user, group_add)
+    if key is not None:
+        if len(_known) >= _KNOWN_MAX:
+            _known.pop(next(iter(_known)), None)
+        _known[key] = found
+    return found
+
+
+def _resolved(
+    users: Sequence[_User], groups: Sequence[_Group], user: str, group_add: Sequence[str]
+) -> Identity:
     user_part, _, group_part = user.partition(":")
-    users = _users(files.read_text("/etc/passwd"))
-    groups = _groups(files.read_text("/etc/group"))
     uid = _number(user_part, "uids") if user_part else 0
     entry = next((item for item in users if item.name == user_part), None)
     if entry is None and uid is not None:

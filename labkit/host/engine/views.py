@@ -54,9 +54,7 @@ def timeline(context: Context, reference: str) -> Json:
         raise NotFound(
             f"no timeline of container {reference}: it has not been started since the engine was"
         )
-    container = context.containers.get(identifier)
-    processes = [] if container is None else [row["pid"] for row in _owners(container)]
-    return {**found, "processes": processes}
+    return found
 
 
 def _gone(context: Context, wanted: str) -> str:
@@ -73,7 +71,7 @@ def exec_timeline(context: Context, exec_id: str) -> Json:
     found = context.timelines.get(exec_id)
     if found is None:
         raise NotFound(f"No such exec instance: {exec_id}")
-    return {**found, "processes": []}
+    return found
 
 
 def _owners(container: Container) -> list[Json]:

@@ -45,9 +45,10 @@ def image_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def mounts() -> list[str]:
-    """Mount points of this process's namespace."""
-    return sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+def mounts(paths: LabPaths) -> list[str]:
+    """Mount points below the lab's folder in this process's namespace."""
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [point for point in points if point.startswith(str(paths.home))]
 
 
 def labs_processes(paths: LabPaths) -> list[str]:
@@ -65,7 +66,6 @@ def labs_processes(paths: LabPaths) -> list[str]:
 
 @pytest.fixture
 async def lab(lab_paths: LabPaths, image_store: Path) -> AsyncIterator[Lab]:
-    before = mounts()
     found = await open_lab(lab_paths, image_store)
     yield found
     if found.engine.context.closing:
@@ -77,4 +77,5 @@ async def lab(lab_paths: LabPaths, image_store: Path) -> AsyncIterator[Lab]:
     assert not found.runtime.cgroups.names()
     await found.close()
     assert found.runtime.cgroups.close()
-    assert mounts() == before
+    assert not mounts(lab_paths)
+    assert not labs_processes(lab_paths)
