@@ -3,7 +3,7 @@
  *
  *   anchor hold HOSTNAME READY_FD user|machine [bind SOURCE TARGET | link SOURCE TARGET]...
  *   anchor enter PIDFD KINDS CWD PROGRAM [ARGUMENT]...
- *   anchor probe user|machine
+ *   anchor probe user|machine [FOLDER]
  *
  * `hold` shows folders of the lab at fixed places (its data as /var/lib/docker) without creating
  * anything on the machine's file systems: where a mount point is missing, the nearest existing
@@ -385,6 +385,34 @@ static int ask_nftables(void) {
     return error->error == 0 ? 0 : -1;
 }
 
+/* An overlay whose upper layer lies below `folder`; what was made for it is removed again. */
+static int try_overlay(const char *folder, bool user) {
+    char base[PATH_MAX], options[PATH_MAX];
+    if (snprintf(base, sizeof base, "%s/.labkit-probe-XXXXXX", folder) >= PATH_MAX / 4) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    if (mkdtemp(base) == NULL)
+        return -1;
+    LK_FD at = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    static const char *const parts[] = {"l", "u", "w", "m"};
+    for (size_t i = 0; i < 4; i++)
+        (void)!mkdirat(at, parts[i], 0700);
+    snprintf(options, sizeof options, "lowerdir=l,upperdir=u,workdir=w%s", user ? ",userxattr" : "");
+    int rc = at < 0 || fchdir(at) < 0 ? -1 : mount("probe", "m", "overlay", 0, options);
+    const int reason = errno;
+    if (rc == 0)
+        (void)umount2("m", 0);
+    (void)unlinkat(at, "w/work", AT_REMOVEDIR);
+    (void)unlinkat(at, "w/index", AT_REMOVEDIR);
+    for (size_t i = 0; i < 4; i++)
+        (void)unlinkat(at, parts[i], AT_REMOVEDIR);
+    (void)!chdir("/");
+    (void)rmdir(base);
+    errno = reason;
+    return rc;
+}
+
 static int probe(int argc, char **argv) {
     const bool user = argc > 2 && strcmp(argv[2], "user") == 0;
     char map[64];
@@ -408,14 +436,10 @@ static int probe(int argc, char **argv) {
     (void)attempt("cgroup", unshare(CLONE_NEWCGROUP));
     if (attempt("private", mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) < 0)
         return 0;
+    if (argc > 3)
+        (void)attempt("overlay_home", try_overlay(argv[3], user));
     if (attempt("tmpfs", mount("probe", "/tmp", "tmpfs", 0, "size=1m")) == 0) {
-        (void)!mkdir("/tmp/l", 0700);
-        (void)!mkdir("/tmp/u", 0700);
-        (void)!mkdir("/tmp/w", 0700);
-        (void)!mkdir("/tmp/m", 0700);
-        const char *options = user ? "lowerdir=/tmp/l,upperdir=/tmp/u,workdir=/tmp/w,userxattr"
-                                   : "lowerdir=/tmp/l,upperdir=/tmp/u,workdir=/tmp/w";
-        (void)attempt("overlay", mount("probe", "/tmp/m", "overlay", 0, options));
+        (void)attempt("overlay", try_overlay("/tmp", user));
         LK_FD node = -1;
         const int made = mknod("/tmp/null", S_IFCHR | 0666, makedev(1, 3));
         if (made == 0)

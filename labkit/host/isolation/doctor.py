@@ -103,17 +103,14 @@ def _overlay(probe: Probe, paths: LabPaths) -> Iterable[Finding]:
     if probe.mode == "hollow":
         return
     kind = filesystem_type(paths.home)
-    if not probe.overlay:
-        meaning = "layers are copied for each container: slower, and more disk"
-        yield Finding("overlay", False, "cannot be mounted", meaning, "modprobe overlay, as root")
-    elif kind in ("overlay", "nfs", "nfs4", "fuse", "9p", "vfat"):
-        yield Finding(
-            "overlay",
-            False,
-            f"{paths.home} is on {kind}",
-            "this file system cannot hold a container's own layer",
-            "set LABKIT_HOME to a folder on ext4, xfs, btrfs or tmpfs",
-        )
+    slower = "layers are copied for each container: slower, and more disk"
+    if probe.attempts.get("overlay", 0) != 0:
+        reason = os.strerror(probe.attempts["overlay"])
+        yield Finding("overlay", False, reason, slower, "modprobe overlay, as root")
+    elif not probe.overlay:
+        found = f"not on {kind or 'the file system'} under {paths.home}"
+        fix = "set LABKIT_HOME to a folder on ext4, xfs, btrfs or tmpfs"
+        yield Finding("overlay", False, found, slower, fix)
     else:
         yield Finding("overlay", True, f"works; {paths.home} is on {kind or 'an unknown kind'}")
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from labkit.base.errors import Unsupported
@@ -64,12 +65,22 @@ def own_capabilities() -> int:
     return 0
 
 
-def _try(kind: Literal["user", "machine"]) -> dict[str, int]:
-    """Names and errnos from the helper; empty when it could not run."""
+def _nearest_existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _try(kind: Literal["user", "machine"], home: Path | None) -> dict[str, int]:
+    """Names and errnos from the helper; empty when it could not run.
+
+    The upper layer of an overlay cannot lie on every file system (on another overlay, for one),
+    so it is tried where the lab's layers will be.
+    """
     from labkit.host.isolation.anchor import shim_path
 
     done = subprocess.run(
-        [shim_path(), "anchor", "probe", kind],
+        [shim_path(), "anchor", "probe", kind, *([] if home is None else [home])],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -95,9 +106,10 @@ _WORDS = {
 def probe(paths: LabPaths | None = None) -> Probe:
     """Decide mode and features; takes some milliseconds and leaves nothing behind.
 
-    `paths` is accepted for symmetry with the doctor, which looks at the folders too.
+    `paths` names the lab's home, on whose file system overlays are tried; without it they are
+    tried on a tmpfs.
     """
-    del paths
+    home = None if paths is None else _nearest_existing(paths.home)
     layout = find_layout()
     kind, controllers = usable_cgroups(layout)
     seccomp = os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
@@ -105,7 +117,7 @@ def probe(paths: LabPaths | None = None) -> Probe:
     if not sys.platform.startswith("linux"):
         return _hollow([_not_linux()], kind, controllers, seccomp=seccomp)
     try:
-        attempts = _try("machine" if privileged else "user")
+        attempts = _try("machine" if privileged else "user", home)
     except Unsupported as error:
         missing = Finding("native core", False, error.message, "no containers", error.hint or "")
         return _hollow([missing], kind, controllers, seccomp=seccomp)
@@ -124,7 +136,7 @@ def probe(paths: LabPaths | None = None) -> Probe:
         mode=mode,
         cgroup=kind,
         controllers=controllers,
-        overlay=attempts.get("overlay") == 0,
+        overlay=attempts.get("overlay_home", attempts.get("overlay")) == 0,
         userns=privileged or attempts.get("user") == 0,
         seccomp=seccomp,
         reasons=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -36,13 +37,19 @@ def test_every_finding_that_is_not_well_says_what_it_means(paths: LabPaths, mach
         assert finding.ok or finding.meaning, finding
 
 
-def test_a_home_on_a_file_system_without_room_for_layers_is_told(
-    machine: Probe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from labkit.host.isolation import doctor
+def test_overlays_are_tried_where_the_layers_will_be(paths: LabPaths, machine: Probe) -> None:
+    before = sorted(paths.home.iterdir())
+    found = probe(paths)
+    assert "overlay_home" in found.attempts
+    assert found.overlay == (found.attempts["overlay_home"] == 0)
+    assert sorted(paths.home.iterdir()) == before
 
-    monkeypatch.setattr(doctor, "filesystem_type", lambda _: "overlay")
+
+def test_a_home_on_a_file_system_without_room_for_layers_is_told(machine: Probe) -> None:
+    refused = dataclasses.replace(
+        machine, overlay=False, attempts={**machine.attempts, "overlay": 0, "overlay_home": 22}
+    )
     lab = LabPaths(Path("/somewhere"), Path("/run/x"))
-    found = next(f for f in examine(lab, machine) if f.name == "overlay")
+    found = next(f for f in examine(lab, refused) if f.name == "overlay")
     assert not found.ok
     assert "LABKIT_HOME" in found.fix
