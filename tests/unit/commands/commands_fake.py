@@ -51,7 +51,7 @@ def frame(stream: int, data: bytes) -> bytes:
 
 
 class FakeEngine:
-    """Routes are (method, regular expression below /vX.Y) → function or Answer; first match wins."""
+    """Routes: method, expression of the path below /vX.Y, Answer or function; the last wins."""
 
     def __init__(self) -> None:
         self.routes: list[tuple[str, re.Pattern[str], Route | Answer]] = []
