@@ -23,7 +23,7 @@ def test_chapter_01_runs_and_its_namespaces_view_is_on_the_screen(
 ) -> None:
     page = notebook("chapter-01.ipynb", CHAPTER)
     page.run_all()
-    page.page.wait_for_function(ALL_DONE, timeout=240_000)
+    page.page.wait_for_function(ALL_DONE, timeout=120_000)
     assert page.errors() == []
     view = page.page.locator(".lkn").first
     view.scroll_into_view_if_needed()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+QUOTES = """%docker run -d --name quotes busybox \\
+    sh -c 'i=0; while :; do i=$((i+1)); echo quote $i; sleep 0.3; done'"""
 TILE = ".lkn-card[aria-label='container web'] [data-key$='/{kind}']"
 
 
@@ -92,7 +94,7 @@ def test_the_lifecycle_view_and_a_live_panel_with_its_stop_button(
         [
             "%load_ext labkit",
             "%docker run -d --name quotes busybox \\\n"
-            + "    sh -c 'i=0; while :; do i=$((i+1)); echo quote $i; sleep 0.3; done'",
+            "    sh -c 'i=0; while :; do i=$((i+1)); echo quote $i; sleep 0.3; done'",
             "%lab view lifecycle",
             "%docker logs -f quotes &",
             "%docker ps",

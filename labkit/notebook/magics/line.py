@@ -7,6 +7,7 @@ raises. Only the stop button does, because the rest of the cell must not run aft
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from labkit.notebook.magics.surface import NotebookSurface, show
 __all__ = ["Interrupted", "Notebook", "docker_main"]
 
 _INTERRUPTED = 130
+_PATIENCE_S = 1.5
 
 
 class Interrupted(KeyboardInterrupt):
@@ -113,8 +115,40 @@ class Notebook:
         if interrupts:
             _stop()  # the command has dealt with it; what follows in the cell must not run
         if code:
+            self._advise(surface)
             show(f"exit code {code}", note_html(f"exit code <b>{code}</b>", bad=True))
         return surface.result(code) if keep else None
+
+    def _advise(self, surface: NotebookSurface) -> None:
+        """Say what to try next where the command itself did not."""
+        if surface.hinted:
+            return
+        from labkit.notebook.magics.advice import advise
+
+        advice = advise(surface.said, self._names)
+        if advice is not None:
+            surface.hint(advice)
+
+    def _names(self, kind: str) -> list[str]:
+        """Existing names to compare a misspelt one with; none when the lab does not answer."""
+        from labkit.notebook.magics.complete import candidates
+
+        if kind == "catalog":
+            with contextlib.suppress(LabkitError, OSError, KeyError, TypeError):
+                found = self.session.lab().json("GET", "/v1/catalog")
+                return [str(one["name"]) if isinstance(one, Mapping) else str(one) for one in found]
+            return []
+        lines = {
+            "containers": ["%docker logs "],
+            "images": ["%docker run "],
+            "commands": ["%docker "],
+            "all": ["%docker logs ", "%docker run "],
+        }
+        words: list[str] = []
+        for line in lines.get(kind, []):
+            found_there = candidates(self, line)
+            words += [word for word, _ in found_there[1]] if found_there else []
+        return words
 
     def _remember(self, code: int) -> None:
         if self.shell is not None:
@@ -134,13 +168,30 @@ def _counting_interrupts(seen: list[int]) -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         seen.append(number)
+        if not patience:
+            # The copied context attributes the remark to this cell.
+            context = contextvars.copy_context()
+            patience.append(threading.Timer(_PATIENCE_S, context.run, [_say_it_goes_on]))
+            patience[0].daemon = True
+            patience[0].start()
         handler(number, frame)
 
+    patience: list[threading.Timer] = []
     signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+        for timer in patience:
+            timer.cancel()
+
+
+def _say_it_goes_on() -> None:
+    text = (
+        "the signal was sent, and the command goes on: a container’s first process ignores "
+        "signals it has no handler for. Stop twice more to leave it running, or wait."
+    )
+    show(text, note_html(text))
 
 
 def _stop() -> NoReturn:

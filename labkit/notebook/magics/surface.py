@@ -24,6 +24,7 @@ from labkit.notebook.magics.tables import table_html
 
 __all__ = ["NotebookSurface", "show"]
 
+_LAST_CHARACTERS = 500
 _KEPT_CHARACTERS = 32_000_000
 _REDRAW_EVERY_S = 0.1
 
@@ -58,7 +59,6 @@ class NotebookSurface:
     ) -> None:
         self.stdin = stdin
         self.keep = keep
-        self.failed = False
         self._can_ask = can_ask
         self._display = display
         self._tables: list[Table] = []
@@ -67,6 +67,8 @@ class NotebookSurface:
         self._kept_cut = 0
         self._err_text: list[str] = []
         self._last: str | None = None
+        self._last_out = ""
+        self.hinted = False
         self._note_name: str | None = None
         self._out = BoundedText(self._to_stdout, self._note)
         self._err = BoundedText(self._to_stderr, self._note)
@@ -78,10 +80,16 @@ class NotebookSurface:
     def interactive(self) -> bool:
         return self._can_ask()
 
+    @property
+    def said(self) -> str:
+        """What stderr got, and the last line of stdout (where an exec's failure stands)."""
+        return "".join(self._err_text) + self._last_out
+
     # -- text ----------------------------------------------------------------------------------
 
     def out(self, text: str) -> None:
         self._end_bars()
+        self._last_out = text[-_LAST_CHARACTERS:]
         if self.keep:
             self._keep_text(text)
         else:
@@ -89,6 +97,7 @@ class NotebookSurface:
 
     def out_bytes(self, data: bytes) -> None:
         self._end_bars()
+        self._last_out = data[-_LAST_CHARACTERS:].decode(errors="replace")
         if self.keep:
             self._keep_text(data.decode(errors="replace"))
         else:
@@ -108,6 +117,7 @@ class NotebookSurface:
 
     def hint(self, text: str) -> None:
         """What to try after an error."""
+        self.hinted = True
         self._flush()
         self._display(
             f"try next: {text}",
