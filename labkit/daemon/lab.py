@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.base.paths import LabPaths
 from labkit.daemon.boxes import BoxRegistry
 from labkit.daemon.ground import Ground
+from labkit.daemon.hollow import HollowRuntime
 from labkit.daemon.identity import ENGINE_VERSION
 from labkit.host.engine.engine import Engine
 from labkit.host.engine.ports import Ports
@@ -38,7 +39,7 @@ class Lab:
         paths: LabPaths,
         ground: Ground,
         engine: Engine,
-        runtime: Runtime,
+        runtime: Runtime | HollowRuntime,
         images: ImageStore,
         boxes: BoxRegistry,
         stop: Callable[[], None],
@@ -82,9 +83,11 @@ class Lab:
         data.mkdir(mode=0o711, parents=True, exist_ok=True)
         images = await asyncio.to_thread(ImageStore, data, shared=_shared_images())
         groups = CgroupDriver(paths.instance, ground.probe)
-        runtime = Runtime(
-            host=ground.host, instance=paths.instance, probe=ground.probe, cgroups=groups
-        )
+        runtime: Runtime | HollowRuntime = HollowRuntime(groups)
+        if ground.host is not None:
+            runtime = Runtime(
+                host=ground.host, instance=paths.instance, probe=ground.probe, cgroups=groups
+            )
         boxes = BoxRegistry(ground.host, groups, data, data.parent / "boxes.json")
         for name in await asyncio.to_thread(boxes.sweep):
             _LOG.info("cleared away box %s of an earlier daemon", name)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from labkit.base.errors import LabkitError, SystemFailure
 from labkit.base.paths import LabPaths
+from labkit.daemon.sockets import is_answered
 
 __all__ = [
     "AlreadyRunning",
@@ -28,6 +29,10 @@ __all__ = [
     "take_lock",
     "write_pid",
 ]
+
+
+_LOCK_WAIT_S = 10.0
+_LOCK_PAUSE_S = 0.02
 
 
 class AlreadyRunning(LabkitError):
@@ -57,19 +62,27 @@ def process_start_ticks(pid: int) -> int:
 def take_lock(paths: LabPaths) -> int:
     """The descriptor that holds this lab's lock, for as long as it stays open.
 
-    Raises AlreadyRunning when another daemon holds it, SystemFailure when it cannot be made.
+    A daemon that is ending answers no more but holds the lock until its last byte is written: it
+    is waited for. Raises AlreadyRunning when another daemon holds the lock and answers (or does
+    not let go), SystemFailure when the lock cannot be made.
     """
     path = paths.home / "labkitd.lock"
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise SystemFailure(f"cannot lock {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 64, 0)
-        os.close(lock)
-        raise AlreadyRunning(int(holder) if holder.isdigit() else 0, paths.home) from None
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if is_answered(paths.docker_socket) or time.monotonic() > deadline:
+                holder = os.pread(lock, 64, 0)
+                os.close(lock)
+                pid = int(holder) if holder.isdigit() else 0
+                raise AlreadyRunning(pid, paths.home) from None
+        time.sleep(_LOCK_PAUSE_S)
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock

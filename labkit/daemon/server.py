@@ -30,7 +30,7 @@ _LOG = logging.getLogger("labkit.daemon")
 
 # Streams that clients still read (logs -f, events) are cut when the daemon ends; answers that are
 # being written get this long.
-_FAREWELL_S = 2.0
+_FAREWELL_S = 0.5
 # Credentials travel in header fields, filters in the request line: both outgrow aiohttp's 8 kB.
 _LINE_BYTES_MAX = 1 << 16
 _M_ARENA_MAX = -8

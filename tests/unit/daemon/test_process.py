@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,19 @@ from labkit.daemon import process, sockets
 
 def test_one_daemon_per_lab_and_the_second_learns_who_runs(lab_paths: LabPaths) -> None:
     lock = process.take_lock(lab_paths)
-    with pytest.raises(process.AlreadyRunning, match=f"pid {os.getpid()}") as caught:
+    with (
+        sockets.listen_unix(lab_paths.docker_socket),
+        pytest.raises(process.AlreadyRunning, match=f"pid {os.getpid()}") as caught,
+    ):
         process.take_lock(lab_paths)
     assert caught.value.exit_code == 0
     os.close(lock)
+    os.close(process.take_lock(lab_paths))
+
+
+def test_a_daemon_that_is_ending_is_waited_for(lab_paths: LabPaths) -> None:
+    lock = process.take_lock(lab_paths)
+    threading.Timer(0.05, os.close, (lock,)).start()
     os.close(process.take_lock(lab_paths))
 
 
