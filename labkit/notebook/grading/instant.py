@@ -7,6 +7,7 @@ whose folder the notebook stands in.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,9 +38,10 @@ class Hint:
         return f"hint {self.number} of {self.of} for “{self.check}”: {self.text}"
 
 
-def check(exercise: str | None = None, *, seed: int = 0) -> Report:
+def check(exercise: str | None = None, *, seed: int | None = None) -> Report:
     """Evaluate the visible checks of `exercise` against the lab that is running here.
 
+    `seed` is the notebook's own parameter of that name unless given.
     While a submission is graded the checks are elsewhere, and the report is empty and says so.
     """
     if os.environ.get("LABKIT_GRADING"):
@@ -48,13 +50,20 @@ def check(exercise: str | None = None, *, seed: int = 0) -> Report:
     return run_checks(folder, local_world(folder.name, seed=seed)).visible()
 
 
+def _notebook_seed() -> int:
+    """The variable `seed` of the notebook we are called from; 0 without one."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    found = shell.user_ns.get("seed", 0) if shell is not None else 0
+    return found if isinstance(found, int) else 0
+
+
 def run_checks(folder: Path, world: World, *, hidden: bool = False) -> Report:
     """Evaluate the checks in `folder` against `world`; hidden ones only when asked for."""
     chosen = [one for one in load_checks(folder) if hidden or not one.hidden]
     return run_all(folder.name, chosen, world)
 
 
-def local_world(exercise: str, *, seed: int = 0) -> World:
+def local_world(exercise: str, *, seed: int | None = None) -> World:
     """The lab this process would talk to: DOCKER_HOST when set, else labkit's own sockets."""
     paths = LabPaths.from_environment()
     address = os.environ.get("DOCKER_HOST", "")
@@ -63,7 +72,8 @@ def local_world(exercise: str, *, seed: int = 0) -> World:
         partial(connect_unix, paths.docker_socket) if own else partial(connect_address, address)
     )
     lab = Api(partial(connect_unix, paths.lab_socket)) if own else None
-    return World(docker, lab, answers=read_answers(answers_file(exercise)), seed=seed)
+    answers = read_answers(answers_file(exercise))
+    return World(docker, lab, answers=answers, seed=_notebook_seed() if seed is None else seed)
 
 
 def find_exercise(exercise: str | None = None) -> Path:
