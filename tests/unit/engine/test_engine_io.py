@@ -189,7 +189,9 @@ async def test_since_until_timestamps_and_details(world: World) -> None:
 
 async def test_a_line_cut_off_by_a_crash_is_left_out(world: World) -> None:
     await world.create()
-    log_path(world).write_text(log_line("a\n", 1) + '{"log":"cut\n' + log_line("b\n", 2))
+    log_path(world).write_text(
+        log_line("a\n", 1) + '{"log":"cut\\n","stream":"std\n' + log_line("b\n", 2)
+    )
     stream = await world.engine.container_logs("c1", stdout=True)
     assert await read(stream) == frame("a\n") + frame("b\n")
 
@@ -285,3 +287,23 @@ async def test_one_sample_of_stats_has_dockers_sections(world: World) -> None:
     assert found["memory_stats"]["usage"] == 1000
     assert found["cpu_stats"]["online_cpus"] >= 1
     assert found["pids_stats"]["current"] == 1
+
+
+async def test_every_kind_of_text_comes_back_as_it_was_printed(world: World) -> None:
+    await world.create()
+    texts = ["plain\n", "no end", 'quo"te\n', "back\\slash\n", "\\n\n", "\n", "ünï→\n", "a\tb\n",
+             '","stream":"stderr","time":"x"}\n', "\\", ""]  # fmt: skip
+    # As the shim writes it, and as other writers of json-file do.
+    compact = [
+        json.dumps({"log": text, "stream": "stdout", "time": "x"}, separators=(",", ":"))
+        for text in texts
+    ]
+    log_path(world).write_text("".join(f"{line}\n" for line in compact))
+    stream = await world.engine.container_logs("c1", stdout=True, stderr=True)
+    found, rest = [], await read(stream)
+    while rest:
+        size = int.from_bytes(rest[4:8], "big")
+        assert rest[0] == 1
+        found.append(rest[8 : 8 + size].decode())
+        rest = rest[8 + size :]
+    assert found == texts
