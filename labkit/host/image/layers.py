@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import queue
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -124,6 +125,8 @@ class LayerStore:
         self._index = index
         self._busy: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._doomed: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reaper: threading.Thread | None = None
 
     def path(self, diff_id: str) -> Path | None:
         """The folder with a layer's content, or None while it is not unpacked."""
@@ -216,6 +219,39 @@ class LayerStore:
             pass
         finally:
             os.close(fd)
+
+    def discard_later(self, name: str) -> None:
+        """Make a folder disappear at once and remove its content in the background."""
+        doomed = f"{_TEMPORARY}{new_id()}{REMOVING}"
+        try:
+            os.rename(self.folder / name, self.folder / doomed)
+        except FileNotFoundError:
+            return
+        self._doomed.put(doomed)
+        with self._guard:
+            if self._reaper is None:
+                self._reaper = threading.Thread(
+                    target=self._reap, name="labkit-layer-reaper", daemon=True
+                )
+                self._reaper.start()
+
+    def _reap(self) -> None:
+        while True:
+            name = self._doomed.get()
+            try:
+                if name is None:
+                    return
+                self._discard(name)
+            except OSError:
+                pass  # it stays under a temporary name, and the next start tries again
+
+    def drain(self) -> None:
+        """Wait until everything discarded in the background is gone, and stop doing so."""
+        with self._guard:
+            reaper, self._reaper = self._reaper, None
+        if reaper is not None:
+            self._doomed.put(None)
+            reaper.join()
 
     def sweep(self, keep: Callable[[str], bool]) -> None:
         """Remove leftovers: whatever is temporary, being removed, or unknown to `keep`."""

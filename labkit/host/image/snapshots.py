@@ -68,29 +68,31 @@ class Snapshotter:
 
         Raises Conflict when there is one already, SystemFailure when the disk refuses.
         """
-        store = self._store
         folder = self._folder(container_id)
-        if folder.exists():
-            raise Conflict(f"a writable layer for {container_id} exists already")
         try:
-            with store.lock:
+            with self._store.lock:
                 lowers = self._lowers(image)
-                temporary = store.layers.temporary_folder()
+                folder.mkdir(mode=0o710)
                 record = {
                     "image": image.id,
                     "diff_ids": list(image.diff_ids),
                     "overlay": self._overlay,
                 }
-                (temporary / "snapshot.json").write_text(json.dumps(record))
-                os.rename(temporary, folder)
+                # The record keeps image removal from taking the layers; a folder without one is
+                # a leftover.
+                (folder / "snapshot.json").write_text(json.dumps(record))
             self._fill(folder, lowers)
+        except FileExistsError:
+            raise Conflict(f"a writable layer for {container_id} exists already") from None
         except OSError as error:
             self.remove(container_id)
             raise SystemFailure(
                 f"cannot make the writable layer of {container_id}: {error.strerror}",
                 hint="free some space, for example with docker system prune",
             ) from error
-        return self.root_spec(container_id)
+        if not self._overlay:
+            return RootSpec(path=folder / "merged")
+        return RootSpec(lowers=tuple(lowers), upper=folder / "diff", work=folder / "work")
 
     def _fill(self, folder: Path, lowers: list[Path]) -> None:
         if self._overlay:
@@ -118,9 +120,10 @@ class Snapshotter:
         try:
             snapshot = self._read(container_id)
         except NotFound:
+            self._store.layers.discard_later(container_id)
             return
         with self._store.lock:
-            self._store.layers.discard_folder(container_id)
+            self._store.layers.discard_later(container_id)
             unused = {
                 diff_id
                 for diff_id in snapshot.diff_ids
@@ -135,7 +138,9 @@ class Snapshotter:
         """The ids that have a writable layer (for the engine to compare with its records)."""
         folder = self._store.layers.folder
         return sorted(
-            name for name in os.listdir(folder) if (folder / name / "snapshot.json").exists()
+            name
+            for name in os.listdir(folder)
+            if not name.startswith(".") and (folder / name / "snapshot.json").exists()
         )
 
     # -- questions -------------------------------------------------------------------------
@@ -202,7 +207,7 @@ class Snapshotter:
         folder = self._folder(container_id)
         try:
             record = json.loads((folder / "snapshot.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             raise NotFound(f"no writable layer for container {container_id}") from None
         return _Snapshot(
             folder, record["image"], tuple(record["diff_ids"]), bool(record["overlay"])

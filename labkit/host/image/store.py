@@ -87,6 +87,7 @@ class ImageStore:
 
     def close(self) -> None:
         """Release the root. Nothing is lost when this is never called."""
+        self.layers.drain()
         self.index.close()
         os.close(self._lock_fd)
 
@@ -309,11 +310,14 @@ class ImageStore:
     def snapshot_records(self) -> Iterator[dict[str, Any]]:
         """What each container's writable layer stands on (snapshots.py writes it)."""
         for name in os.listdir(self.layers.folder):
+            if name.startswith("."):
+                continue  # being removed
             try:
                 text = (self.layers.folder / name / "snapshot.json").read_text()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            yield json.loads(text)
+                record = json.loads(text)
+            except (FileNotFoundError, NotADirectoryError, ValueError):
+                continue  # no container's, or one whose making was interrupted
+            yield record
 
     def _sweep(self) -> None:
         """Remove what an earlier process left half done or no longer needed."""
@@ -335,12 +339,19 @@ class ImageStore:
                 return chain in chains or self.index.chain_users(chain) > 0
             if name == "l":
                 return True
-            return name in known or (self.layers.folder / name / "snapshot.json").exists()
+            return name in known or self._is_snapshot(name)
 
         self.layers.sweep(keep)
         for digest in list(self.blobs.all()):
             if not self.index.blob_users(digest):
                 self.blobs.remove(digest)
+
+    def _is_snapshot(self, name: str) -> bool:
+        try:
+            json.loads((self.layers.folder / name / "snapshot.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _import_shared(self, root: Path) -> None:
         """Make the images of a read-only store known here, once; its layers are used in place."""
