@@ -12,7 +12,15 @@ from urllib.parse import quote
 
 import pytest
 
-from labkit.daemon.docker_api import container_io, containers, execs, images, objects, system
+from labkit.daemon.docker_api import (
+    container_io,
+    containers,
+    execs,
+    images,
+    networks,
+    system,
+    volumes,
+)
 from labkit.daemon.lab_api import boxes, host_exec, views
 
 from .conftest import Lab
@@ -20,7 +28,7 @@ from .conftest import Lab
 SEED = int(os.environ.get("LABKIT_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 ROUTES = [
     route
-    for module in (system, containers, container_io, execs, images, objects)
+    for module in (system, containers, container_io, execs, images, networks, volumes)
     for route in module.ROUTES
 ]
 LAB_ROUTES = [route for module in (views, boxes, host_exec) for route in module.ROUTES]
@@ -89,13 +97,16 @@ def _get(lab: Lab, path: str) -> str:
     return json.dumps(found)
 
 
+_MAKERS = ("/images/create", "/volumes/create", "/v1/boxes", "/v1/host/exec")
+
+
 def _is_meaningful(method: str, path: str) -> bool:
     """Requests that are not nonsense: they would wait for a long time or rightly change `keep`."""
     bare = path.partition("?")[0]
     return (
         (method in ("POST", "DELETE") and "/keep" in bare)
         or (method == "DELETE" and bare.startswith("/images/"))
-        or (method == "POST" and bare in ("/images/create", "/v1/boxes", "/v1/host/exec"))
+        or (method == "POST" and bare in _MAKERS)
         or bare.startswith("/events")
         or bare.endswith(("prune", "/tag"))
     )

@@ -233,10 +233,31 @@ def test_inspect_finds_objects_of_every_kind_and_says_when_there_is_none(lab: La
     assert "No such object: nothing-of-that-name" in done.stderr
 
 
-def test_network_and_volume_lists_are_true(lab: Lab) -> None:
+def test_the_list_of_networks_is_true(lab: Lab) -> None:
     names = lab.ok("network", "ls", "--format", "{{.Name}} {{.Driver}}").splitlines()
     assert {"host host", "none null"} <= set(names)
-    assert lab.ok("volume", "ls", "-q") == ""
+    done = lab.docker("network", "rm", "none")
+    assert done.returncode == 1
+    assert "none is a pre-defined network and cannot be removed" in done.stderr
+
+
+def test_volumes_outlive_their_containers(clean_lab: Lab) -> None:
+    lab = clean_lab
+    assert lab.ok("volume", "create", "--label", "a=b", "data") == "data\n"
+    lab.ok("run", "--rm", "-v", "data:/d", "busybox", "sh", "-c", "echo kept > /d/file")
+    lab.ok("run", "-d", "--name", "user", "-v", "data:/d:ro", "busybox", "sleep", "1d")
+    assert lab.ok("exec", "user", "cat", "/d/file") == "kept\n"
+    assert lab.ok("volume", "ls", "-q", "--filter", "label=a=b") == "data\n"
+    assert lab.ok("volume", "inspect", "-f", "{{.Mountpoint}}", "data") == (
+        "/var/lib/docker/volumes/data/_data\n"
+    )
+    busy = lab.docker("volume", "rm", "data")
+    assert busy.returncode == 1
+    assert "remove data: volume is in use - [" in busy.stderr
+    lab.ok("rm", "-f", "user")
+    assert "data" not in lab.ok("volume", "prune", "-f")
+    assert "data" in lab.ok("volume", "prune", "-a", "-f")
+    assert lab.docker("volume", "inspect", "data").returncode == 1
 
 
 def test_stats_of_a_running_container(clean_lab: Lab) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.daemon.docker_api import container_io, containers, execs, images, objects, system
+from labkit.daemon.docker_api import (
+    container_io,
+    containers,
+    execs,
+    images,
+    networks,
+    system,
+    volumes,
+)
 from labkit.daemon.identity import VERSION_HEADERS
 from labkit.daemon.routing import build_app
 
@@ -20,7 +28,7 @@ def build_docker_app(engine: Engine) -> web.Application:
     """The application to serve on one host's docker.sock."""
     routes = [
         route
-        for module in (system, containers, container_io, execs, images, objects)
+        for module in (system, containers, container_io, execs, images, networks, volumes)
         for route in module.ROUTES
     ]
     return build_app(engine, routes, versioned=True, headers=VERSION_HEADERS)

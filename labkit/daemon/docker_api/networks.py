@@ -1,7 +1,7 @@
-"""Volumes and networks, as far as this host has them: lists that are true.
+"""Endpoints of networks, as far as this host has them: a list that is true.
 
-A lab host has no volumes yet, and its networks are the two that need nothing made: `host` (the
-lab host's own) and `none` (a loopback of the container's own).
+A lab host has the two that need nothing made: `host` (the lab host's own) and `none` (a loopback
+of the container's own).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES"]
 
 _NETWORK_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
-_VOLUME_FILTERS = frozenset({"dangling", "driver", "label", "name"})
 
 
 def _network(name: str, driver: str) -> dict[str, Any]:
@@ -96,31 +95,6 @@ async def network_create(call: Call[Engine]) -> web.Response:
     )
 
 
-async def volumes(call: Call[Engine]) -> web.Response:
-    """GET /volumes."""
-    _check(call.filters(), _VOLUME_FILTERS)
-    return json_answer({"Volumes": [], "Warnings": None})
-
-
-async def volume(call: Call[Engine]) -> web.Response:
-    """GET and DELETE /volumes/X: there is none of any name."""
-    raise NotFound(f"get {call.params['name']}: no such volume")
-
-
-async def volume_create(call: Call[Engine]) -> web.Response:
-    """POST /volumes/create: not in this lab yet."""
-    body = await call.optional_body()
-    raise Unsupported(
-        f"cannot create volume {str(body.get('Name', ''))[:64]}: this lab host has no volumes yet; "
-        "a bind mount (-v /folder:/folder) works"
-    )
-
-
-async def volume_prune(_: Call[Engine]) -> web.Response:
-    """POST /volumes/prune."""
-    return json_answer({"VolumesDeleted": [], "SpaceReclaimed": 0})
-
-
 async def network_prune(_: Call[Engine]) -> web.Response:
     """POST /networks/prune: built-in networks are never removed."""
     return json_answer({"NetworksDeleted": None})
@@ -140,9 +114,4 @@ ROUTES: tuple[Route, ...] = (
     post("/networks/prune", network_prune),
     get("/networks/{id}", network),
     delete("/networks/{id}", network_remove),
-    get("/volumes", volumes),
-    post("/volumes/create", volume_create),
-    post("/volumes/prune", volume_prune),
-    get("/volumes/{name}", volume),
-    delete("/volumes/{name}", volume),
 )
