@@ -145,7 +145,7 @@ async def info(context: Context) -> Json:
         "ID": context.engine_id,
         **_counts(context),
         "Images": len(images),
-        "Driver": "overlay2",
+        "Driver": "overlay2" if probe.overlay else "vfs",
         "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
         "SystemStatus": None,
         "Plugins": {

@@ -118,6 +118,7 @@ async def inspect(context: Context, reference: str, *, size: bool = False) -> Js
     folder = context.shown(context.folder(container.id))
     has_log = container.host.log_config.type != "none"
     running = [item.id for item in container.execs.values() if item.running]
+    driver = await _graph_driver(context, container)
     found: Json = {
         "Id": container.id,
         "Created": format_time(definition.created_ns),
@@ -131,14 +132,14 @@ async def inspect(context: Context, reference: str, *, size: bool = False) -> Js
         "LogPath": f"{folder}/{container.id}-json.log" if has_log else "",
         "Name": f"/{container.name}",
         "RestartCount": container.state.restart_count,
-        "Driver": "overlay2",
+        "Driver": driver["Name"],
         "Platform": definition.platform,
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": running or None,
         "HostConfig": write(container.host),
-        "GraphDriver": await _graph_driver(context, container),
+        "GraphDriver": driver,
         "Mounts": [mount_json(context, mount) for mount in definition.mounts],
         "Config": write(container.config),
         "NetworkSettings": _network_settings(container),

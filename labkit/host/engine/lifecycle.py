@@ -89,9 +89,6 @@ async def create(
     argv = command_line(config)
     host = validate.with_defaults(host)
     warnings = _warnings(context, host)
-    for mode in (host.network_mode, host.ipc_mode, host.pid_mode):
-        if mode.startswith("container:"):
-            context.find(mode.partition(":")[2])
     identifier = new_id()
     if not config.hostname and not host.network_mode.startswith("container:"):
         config = replace(config, hostname=specs.default_hostname(identifier, host))

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.base.errors import Conflict, InvalidParameter
+from labkit.base.errors import Conflict, InvalidParameter, NotFound
 from labkit.base.ids import short_id
 from labkit.host.engine import hostfiles
 from labkit.host.engine.container import Container, Definition
@@ -246,6 +246,11 @@ def joined_namespaces(
             mode: str = getattr(definition.host, attribute)
             if mode == "host":
                 choices[kind] = NamespaceChoice.HOST
+            elif kind == "net" and mode not in ("bridge", "none") and ":" not in mode:
+                raise NotFound(
+                    f"failed to set up container networking: network {mode} not found",
+                    hint="networks of your own come with a later version; none and host work",
+                )
             elif mode.startswith("container:"):
                 opened.append(_namespace_of(context, mode.partition(":")[2], kind))
                 choices[kind] = opened[-1]
@@ -258,7 +263,11 @@ def joined_namespaces(
 
 
 def _namespace_of(context: Context, reference: str, kind: NamespaceKind) -> int:
-    other = context.find(reference)
+    try:
+        other = context.find(reference)
+    except NotFound as error:
+        words = "network namespace" if kind == "net" else f"{kind} namespace"
+        raise NotFound(f"joining {words} of container: {error.message}") from None
     if other.shim is None or not other.state.is_live:
         words = "network namespace" if kind == "net" else f"{kind} namespace"
         raise Conflict(

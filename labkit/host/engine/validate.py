@@ -211,11 +211,6 @@ def _check_network(host: HostConfig, config: ContainerConfig) -> None:
         for given, words in clashes:
             if given:
                 raise InvalidParameter(f"conflicting options: {words}")
-    elif mode not in ("", "default", "bridge", "none", "host"):
-        raise NotFound(
-            f"network {mode} not found",
-            hint="networks of your own come with a later version; none and host work",
-        )
     if mode == "host" and host.uts_mode == "host" and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     if host.port_bindings or host.publish_all_ports:

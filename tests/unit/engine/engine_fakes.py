@@ -299,6 +299,7 @@ class FakeSnapshots:
 class FakeProbe:
     mode: str = "rootful"
     cgroup: str = "v1"
+    overlay: bool = True
     controllers: frozenset[str] = frozenset({"memory", "cpu", "pids", "cpuset"})
 
 

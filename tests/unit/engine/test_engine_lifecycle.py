@@ -71,7 +71,7 @@ async def test_a_name_in_use_is_a_conflict_that_names_its_holder(world: World) -
 
 async def test_a_name_is_free_again_after_a_failed_create(world: World) -> None:
     with pytest.raises(NotFound):
-        await world.create("web", HostConfig={"NetworkMode": "container:nosuch"})
+        await world.create("web", HostConfig={"VolumesFrom": ["nosuch"]})
     await world.create("web")
 
 
@@ -311,11 +311,26 @@ async def test_update_changes_limits_of_a_running_container(world: World) -> Non
         await world.engine.container_update("c1", {"Memory": 1 << 20, "MemorySwap": -1})
 
 
-async def test_ports_and_networks_are_refused_with_a_sentence(world: World) -> None:
+async def test_publishing_ports_is_refused_with_a_sentence(world: World) -> None:
     with pytest.raises(Unsupported, match="cannot publish ports"):
         await world.create(HostConfig={"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}})
-    with pytest.raises(NotFound, match="network mine not found"):
-        await world.create(HostConfig={"NetworkMode": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("mine", "failed to set up container networking: network mine not found"),
+        ("container:nosuch", "joining network namespace of container: No such container: nosuch"),
+    ],
+)
+async def test_an_unknown_network_is_noticed_at_the_start(
+    world: World, mode: str, words: str
+) -> None:
+    # At create a 404 would mean a missing image to the client, which would pull it.
+    await world.create(HostConfig={"NetworkMode": mode})
+    with pytest.raises(NotFound) as caught:
+        await world.engine.container_start("c1")
+    assert caught.value.message == words
 
 
 async def test_the_default_network_warns_that_there_is_only_loopback(world: World) -> None:
