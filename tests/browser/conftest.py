@@ -172,6 +172,14 @@ class Page:
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         self.page.set_default_timeout(30_000)
 
+    def execute(self, code: str) -> None:
+        """Run code in the page's kernel and wait for its reply, beside the notebook's cells."""
+        self.page.evaluate(
+            "async code => { const kernel = window.jupyterapp.shell.currentWidget.sessionContext"
+            ".session.kernel; await kernel.requestExecute({code, stop_on_error: false}).done; }",
+            code,
+        )
+
     def theme(self, name: str) -> None:
         """Change JupyterLab's theme: `JupyterLab Dark` or `JupyterLab Light`."""
         self.page.evaluate(

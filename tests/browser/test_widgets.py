@@ -33,9 +33,9 @@ def test_the_namespaces_view_draws_a_running_container_and_follows_it(
     page.theme("JupyterLab Light")
 
     # Live: a second container appears without any cell drawing the view again.
-    execute(page, "%docker run -d --name second busybox sleep 1d")
+    page.execute("%docker run -d --name second busybox sleep 1d")
     view.locator(".lkn-card[aria-label='container second']").wait_for(timeout=15_000)
-    execute(page, "%docker rm -f web second")
+    page.execute("%docker rm -f web second")
     view.locator(".lkn-card[aria-label='container web']").wait_for(state="detached", timeout=15_000)
     assert page.errors() == []
     assert page.problems == []
@@ -53,7 +53,7 @@ def test_a_tile_turns_over_when_a_box_unshares(notebook: Callable[..., Any]) -> 
     tile = page.page.locator(".lkn-card[aria-label='box mine'] [data-key$='/uts']")
     tile.wait_for()
     assert "the host" in tile.get_attribute("aria-label")
-    execute(page, "box.unshare('uts')")
+    page.execute("box.unshare('uts')")
     page.page.wait_for_function(
         "() => document.querySelector(\".lkn-card[aria-label='box mine'] [data-key$='/uts']\")"
         "?.getAttribute('aria-label').includes('its own')",
@@ -63,7 +63,7 @@ def test_a_tile_turns_over_when_a_box_unshares(notebook: Callable[..., Any]) -> 
     tile.focus()
     assert "box mine (1 process) and nobody else" in page.page.locator(".lkn-say").inner_text()
     page.shoot(".lkn", "box-uts.png")
-    execute(page, "box.close()")
+    page.execute("box.close()")
     assert page.errors() == []
 
 
@@ -93,8 +93,7 @@ def test_the_lifecycle_view_and_a_live_panel_with_its_stop_button(
         "life.ipynb",
         [
             "%load_ext labkit",
-            "%docker run -d --name quotes busybox \\\n"
-            "    sh -c 'i=0; while :; do i=$((i+1)); echo quote $i; sleep 0.3; done'",
+            QUOTES,
             "%lab view lifecycle",
             "%docker logs -f quotes &",
             "%docker ps",
@@ -119,19 +118,10 @@ def test_the_lifecycle_view_and_a_live_panel_with_its_stop_button(
 
     life = page.page.locator(".lkl")
     assert "quotes" in life.inner_text()
-    execute(page, "%docker rm -f quotes")
+    page.execute("%docker rm -f quotes")
     page.page.wait_for_function(
         "() => !document.querySelector('.lkl-list')?.textContent.includes('quotes')",
         timeout=15_000,
     )
     page.shoot(".lkl", "lifecycle.png")
     assert page.errors() == []
-
-
-def execute(page: Any, code: str) -> None:
-    """Run code in the page's kernel and wait for its reply, beside the notebook's cells."""
-    page.page.evaluate(
-        "async code => { const kernel = window.jupyterapp.shell.currentWidget.sessionContext"
-        ".session.kernel; await kernel.requestExecute({code, stop_on_error: false}).done; }",
-        code,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ __all__ = ["CHAPTER_LABEL", "CHAPTER_VARIABLE", "LabelledClient", "Session"]
 
 CHAPTER_LABEL = "labkit.chapter"
 CHAPTER_VARIABLE = "LABKIT_CHAPTER"
+_AFTER_THE_CELL_S = 0.05
 _LABELLED = ("/containers/create", "/volumes/create", "/networks/create")
 
 
@@ -83,6 +85,7 @@ class Session:
         def start() -> None:
             from labkit.base.errors import LabkitError
 
+            time.sleep(_AFTER_THE_CELL_S)  # imports here would slow down the cell that loads us
             try:
                 self.ensure()
             except (LabkitError, OSError):

@@ -3,8 +3,8 @@
 
 const CSS = `
 .lkl{--fg:var(--jp-ui-font-color1,#1f2328);--soft:var(--jp-ui-font-color2,#656d76);
---line:var(--jp-border-color1,#c4cad1);--back:var(--jp-layout-color1,#fff);--panel:var(--jp-layout-color2,#f6f8fa);
---focus:var(--jp-brand-color1,#0072B2);color:var(--fg);background:var(--back);
+--line:var(--jp-border-color1,#c4cad1);--back:var(--jp-layout-color1,#fff);--panel:color-mix(in srgb,var(--jp-layout-color2,#f0f2f5) 55%,var(--jp-layout-color1,#fff));
+--focus:var(--jp-brand-color1,#0072B2);color:var(--fg);
 font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px}
 .lkl *{box-sizing:border-box}
 .lkl-head{display:flex;align-items:center;gap:9px;font-size:16px;font-weight:650;margin:2px 0 6px}
@@ -13,7 +13,7 @@ font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px
 .lkl svg{display:block;width:100%;max-width:980px;height:auto}
 .lkl svg text{font-family:inherit;fill:var(--fg)}
 .lkl .arrow path{fill:none;stroke:var(--soft);stroke-width:1.4;transition:stroke .2s}
-.lkl .arrow text{fill:var(--soft);font-size:11.5px;paint-order:stroke;stroke:var(--back);stroke-width:4px}
+.lkl .arrow text{fill:var(--soft);font-size:11.5px;paint-order:stroke;stroke:var(--jp-layout-color0,var(--back));stroke-width:4px}
 .lkl .node rect{fill:var(--back);stroke:var(--line);stroke-width:1.5}
 .lkl .node text{text-anchor:middle;font-size:14px;fill:var(--soft)}
 .lkl .node.full rect{stroke:none}

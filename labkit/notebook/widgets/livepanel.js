@@ -2,7 +2,7 @@
 
 const CSS = `
 .lkp{--fg:var(--jp-ui-font-color1,#1f2328);--soft:var(--jp-ui-font-color2,#656d76);
---line:var(--jp-border-color2,#d0d7de);--back:var(--jp-layout-color1,#fff);--panel:var(--jp-layout-color2,#f6f8fa);
+--line:var(--jp-border-color2,#d0d7de);--back:var(--jp-layout-color1,#fff);--panel:color-mix(in srgb,var(--jp-layout-color2,#f0f2f5) 55%,var(--jp-layout-color1,#fff));
 --focus:var(--jp-brand-color1,#0072B2);--mono:var(--jp-code-font-family,ui-monospace,Menlo,monospace);
 color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--line);border-radius:10px;
 overflow:hidden;margin:4px 2px;background:var(--back)}

@@ -2,9 +2,9 @@
 
 const CSS = `
 .lkt{--fg:var(--jp-ui-font-color1,#1f2328);--soft:var(--jp-ui-font-color2,#656d76);
---line:var(--jp-border-color2,#d0d7de);--back:var(--jp-layout-color1,#fff);--panel:var(--jp-layout-color2,#f6f8fa);
+--line:var(--jp-border-color2,#d0d7de);--back:var(--jp-layout-color1,#fff);--panel:color-mix(in srgb,var(--jp-layout-color2,#f0f2f5) 55%,var(--jp-layout-color1,#fff));
 --focus:var(--jp-brand-color1,#0072B2);--mono:var(--jp-code-font-family,ui-monospace,Menlo,monospace);
-color:var(--fg);background:var(--back);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px}
+color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px}
 .lkt *{box-sizing:border-box}
 .lkt-head{display:flex;align-items:baseline;gap:14px;margin:2px 0 10px}
 .lkt-head code{all:unset;font:600 14.5px var(--mono);overflow-wrap:anywhere}
