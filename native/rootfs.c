@@ -168,6 +168,18 @@ static size_t append(char *text, size_t used, const char *format, ...) {
     return used + (count > 0 ? (size_t)count : 0);
 }
 
+/* The kernel does not say which of a hundred folders it could not find. */
+static int fail_overlay(const struct lk_spec *spec, struct lk_error *error) {
+    const int number = errno;
+    const char *culprit = spec->upper[0] ? spec->upper : spec->lowers[0];
+    if (faccessat(AT_FDCWD, spec->work[0] ? spec->work : culprit, F_OK, 0) < 0)
+        culprit = spec->work;
+    for (size_t i = 0; i < spec->lower_count; i++)
+        if (faccessat(AT_FDCWD, spec->lowers[i], F_OK, 0) < 0)
+            culprit = spec->lowers[i];
+    return lk_fail_with(error, number, "mount overlay root", "%s", culprit);
+}
+
 /*
  * The old way: one page of options. Paths with ':' or ',' and stacks too long for the page are
  * named by descriptor instead, /proc/self/fd/N being short and free of punctuation.
@@ -198,7 +210,7 @@ static int overlay_old(const struct lk_spec *spec, const char *mountpoint, struc
         if (used > DATA_MAX || (!plain && !by_descriptor))
             continue;
         if (mount("overlay", mountpoint, "overlay", 0, data) < 0)
-            return lk_fail(error, "mount overlay root", "%s", spec->upper);
+            return fail_overlay(spec, error);
         return 0;
     }
     return lk_fail_with(error, E2BIG, "mount overlay root", "%zu layers", spec->lower_count);
@@ -222,19 +234,24 @@ static int mount_overlay(const struct lk_spec *spec, struct lk_error *error) {
     return root >= 0 ? root : lk_fail(error, "mount overlay root", "%s", mountpoint);
 }
 
-static int mount_folder(const struct lk_spec *spec, struct lk_error *error) {
-    LK_FD copy = sys_open_tree(AT_FDCWD, spec->root, OPEN_TREE_CLONE | AT_RECURSIVE);
-    LK_FD target = open(spec->root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (copy < 0 || target < 0 || sys_move_mount(copy, target) < 0)
-        return lk_fail(error, "mount root folder", "%s", spec->root);
+static int mount_folder(const char *path, bool readonly, struct lk_error *error) {
+    LK_FD copy = sys_open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | AT_RECURSIVE);
+    LK_FD target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (copy < 0 || target < 0 ||
+        (readonly && sys_mount_setattr(copy, false, MOUNT_ATTR_RDONLY, 0) < 0) ||
+        sys_move_mount(copy, target) < 0)
+        return lk_fail(error, "mount root folder", "%s", path);
     return lk_take_fd(&copy);
 }
 
 int lk_mount_root(const struct lk_spec *spec, struct lk_timeline *timeline, struct lk_error *error) {
-    if (spec->lower_count == 0) {
+    /* An overlay of one layer with nothing to write to is refused, and would be that layer anyway. */
+    const bool single = spec->lower_count == 1 && spec->upper[0] == 0;
+    if (spec->lower_count == 0 || single) {
+        const char *path = single ? spec->lowers[0] : spec->root;
         struct lk_step *step = lk_begin(timeline, LK_BY_CHILD, "mount root folder",
-                                        "open_tree(OPEN_TREE_CLONE), move_mount()", "%s", spec->root);
-        return lk_end(step, mount_folder(spec, error));
+                                        "open_tree(OPEN_TREE_CLONE), move_mount()", "%s", path);
+        return lk_end(step, mount_folder(path, single, error));
     }
     struct lk_step *step = lk_begin(timeline, LK_BY_CHILD, "mount overlay root",
                                     "fsopen(\"overlay\"), fsconfig(), fsmount(), move_mount()",

@@ -57,7 +57,7 @@ def _sentence(step: str, number: int, detail: str) -> str:
         if number == errno.EXDEV:
             return f"{detail} -- possible container breakout detected"
         return f'chdir to cwd ("{detail}") set in config.json failed: {reason}'
-    if step.startswith("mount "):
+    if step.startswith("mount /"):
         return f'error mounting {detail} to rootfs at "{step[6:]}": {reason}'
     return f"{step}: {detail}: {reason}"
 
