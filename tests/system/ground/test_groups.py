@@ -71,6 +71,18 @@ def test_limits_come_back_from_the_kernel(driver: CgroupDriver) -> None:
         group.remove()
 
 
+def test_a_block_weight_either_holds_or_is_told(driver: CgroupDriver) -> None:
+    _need(driver, "io")
+    group = driver.create("weight", ResourceLimits(blkio_weight=300))
+    try:
+        names = ("blkio.bfq.weight", "blkio.weight", "io.bfq.weight", "io.weight")
+        found = [text for text in map(group.read, names) if text]
+        assert bool(group.warnings) == (not found)
+        assert not found or "100" not in found  # the kernel's default
+    finally:
+        group.remove()
+
+
 def test_an_impossible_cpuset_is_refused_and_leaves_no_group(driver: CgroupDriver) -> None:
     _need(driver, "cpuset")
     with pytest.raises(InvalidParameter, match="Requested CPUs are not available"):

@@ -185,14 +185,21 @@ class CgroupDriver:
         if self._v1:
             memory = self._v1.get("memory", Path("/")).parent.parent
             swap = (memory / "memory.memsw.limit_in_bytes").exists()
-            block = self._v1.get("blkio", Path("/")).parent.parent
-            # The files are not at every hierarchy's top: bfq keeps its weight there, cfq did not.
-            weight = (block / "blkio.bfq.weight").exists() or (block / "blkio.weight").exists()
+            weight = not limits.blkio_weight or self._has_block_weight()
         else:
             base = self._unified or Path("/nonexistent")
             swap = "memory" in self._v2_controllers and (base / "memory.swap.max").exists()
             weight = (base / "io.weight").exists() or (base / "io.bfq.weight").exists()
         return unenforceable(limits, self.controllers, version=version, swap=swap, weight=weight)
+
+    def _has_block_weight(self) -> bool:
+        """Only groups have the file, a hierarchy's top does not: look into our own folder."""
+        folder = self._v1.get("blkio")
+        if folder is None:
+            return False
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        return any((folder / name).exists() for name in ("blkio.bfq.weight", "blkio.weight"))
 
     # All of a lab's groups ---------------------------------------------------------------
 
