@@ -111,6 +111,14 @@ int lk_spawn(int program, char *const argv[], char *const envp[], const int *fds
     return status;
 }
 
+/* Linux 6.3 lets an administrator make memory files not executable unless they say that they are
+ * (sysctl vm.memfd_noexec); older kernels do not know the flag. */
+static int executable_memory(void) {
+    const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING, exec = 0x0010; /* MFD_EXEC */
+    const int fd = memfd_create("labkit-shim", flags | exec);
+    return fd >= 0 || errno != EINVAL ? fd : memfd_create("labkit-shim", flags);
+}
+
 int lk_sealed_copy(const char *path) {
     const int source = open(path, O_RDONLY | O_CLOEXEC);
     if (source < 0)
@@ -119,7 +127,7 @@ int lk_sealed_copy(const char *path) {
     int error = 0, copy = -1;
     if (fstat(source, &found) < 0)
         error = -errno;
-    else if ((copy = memfd_create("labkit-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING)) < 0)
+    else if ((copy = executable_memory()) < 0)
         error = -errno;
     for (off_t left = error < 0 ? 0 : found.st_size; left > 0 && error == 0;) {
         const ssize_t count = sendfile(copy, source, NULL, (size_t)left);
