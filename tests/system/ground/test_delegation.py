@@ -23,7 +23,8 @@ driver = CgroupDriver("deltest0")
 out = {"base": str(base), "kind": driver.kind, "controllers": sorted(driver.controllers)}
 if base is not None:
     group = driver.create(sys.argv[1], ResourceLimits(memory_bytes=64 << 20, pids=9))
-    process = subprocess.Popen(["sleep", "300"])
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen(["sleep", "300"], stdout=nowhere, stderr=nowhere)
     group.add(process.pid)
     out["pids"] = len(group.pids())
     out["limit"] = group.stats().memory_limit_bytes
@@ -61,6 +62,7 @@ def test_a_second_daemon_finds_the_groups_of_the_first() -> None:
     if first["base"] == "None":
         pytest.skip("the user manager gives no delegated scope")
     assert first["kind"] == "v2"
+    assert str(first["base"]).endswith("/labkit-deltest0.scope")
     assert {"memory", "pids"} <= set(first["controllers"])  # type: ignore[call-overload]
     assert first["limit"] == 64 << 20
     assert first["warnings"] == []

@@ -124,10 +124,10 @@ def test_a_fork_bomb_stops_at_the_limit(driver: CgroupDriver) -> None:
 
 
 def test_a_child_joins_by_the_handles_it_inherits(driver: CgroupDriver) -> None:
+    if driver.kind == "v2":
+        pytest.skip("v2: joining is CLONE_INTO_CGROUP, which Python cannot do")
     group = driver.create("six", ResourceLimits())
     with group.join() as handles:
-        if not handles.tasks:
-            pytest.skip("v2: joining is CLONE_INTO_CGROUP, which Python cannot do")
         words = " ".join(f"echo 0 >&{fd};" for fd in handles.tasks)
         process = subprocess.Popen(["bash", "-c", f"{words} exec sleep 60"], pass_fds=handles.tasks)
         deadline = time.monotonic() + 10

@@ -54,21 +54,21 @@ def enter_delegated_scope(instance: str, *, timeout_s: float = 2.0) -> Path | No
     """Move this process to a folder of the v2 tree where it may make groups; returns that folder.
 
     None means that there is none: no v2 tree, no systemd user manager, or it refused. Nothing
-    happens when this process is in a delegated folder already. Call it as the ordinary user,
-    before entering a user namespace.
+    happens when this process may use the tree's top or is in the scope already. Call it as the
+    ordinary user, before entering a user namespace.
     """
     layout = find_layout()
     if not layout.uses_unified:
         return None
+    name, pid = scope_name(instance), str(os.getpid())
     base = usable_unified_base(layout)
-    if base is not None:
+    if base is not None and (base == layout.unified or base.name == name):
         return base
     if "DBUS_SESSION_BUS_ADDRESS" not in os.environ:
         # A service or `su` has no session variables; the bus is at a fixed place.
         runtime = os.environ.setdefault("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
         if not os.path.exists(f"{runtime}/bus"):
             return None
-    name, pid = scope_name(instance), str(os.getpid())
     started = _call(
         "StartTransientUnit",
         *("ssa(sv)a(sa(sv))", name, "fail", "3"),
@@ -86,7 +86,7 @@ def enter_delegated_scope(instance: str, *, timeout_s: float = 2.0) -> Path | No
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             base = usable_unified_base(find_layout())
-            if base is not None:
+            if base is not None and base.name == name:
                 return base
         time.sleep(0.005)
     return None

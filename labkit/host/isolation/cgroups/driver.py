@@ -98,11 +98,13 @@ class CgroupDriver:
         """Hand controllers down to our folder, one by one: a single refusal spoils a whole write.
 
         A delegated folder's processes move to a leaf first; only the machine's real top (which
-        has no cgroup.type) may hold both processes and children with controllers.
+        has no cgroup.type) may hold both processes and children with controllers. Strangers are
+        not moved: in a terminal's scope or somebody's service nothing is enabled.
         """
         with contextlib.suppress(OSError):
             (base / _TOP / self.instance).mkdir(parents=True, exist_ok=True)
-        if (base / "cgroup.type").exists():
+        ours = base.name.startswith(f"{_TOP}-") or base == self.layout.unified
+        if ours and (base / "cgroup.type").exists():
             _move_processes(base, base / DAEMON_LEAF)
         given: set[str] = set()
         for folder in (base, base / _TOP, base / _TOP / self.instance):
@@ -174,7 +176,9 @@ class CgroupDriver:
                 return []
         except OSError as error:
             # Inside a user namespace neither is allowed, nor needed: mknod(2) is refused there.
-            if error.errno in (errno.EPERM, errno.EACCES) and not _initial_user_namespace():
+            # The same holds for an ordinary user.
+            unprivileged = os.geteuid() != 0 or not _initial_user_namespace()
+            if error.errno in (errno.EPERM, errno.EACCES) and unprivileged:
                 return []
             return [f"Devices cannot be restricted on this machine: {error.strerror}."]
         return ["Devices cannot be restricted: no device cgroup is mounted."]
