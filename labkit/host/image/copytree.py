@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,8 @@ def copy_stack(layers: Sequence[Path], target: Path) -> None:
         for layer in reversed(layers):
             _merge(layer, target_fd)
             found = os.stat(layer)
-            os.chown(target_fd, found.st_uid, found.st_gid)
+            with suppress(OSError):  # an id outside a rootless lab's map
+                os.chown(target_fd, found.st_uid, found.st_gid)
             os.chmod(target_fd, found.st_mode & 0o7777)
     finally:
         os.close(target_fd)

@@ -15,15 +15,16 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from labkit.base.errors import InvalidParameter, SystemFailure
 from labkit.base.ids import new_id
-from labkit.host.image.apply import LayerApplier
 from labkit.host.image.beneath import open_directory, remove_tree
 from labkit.host.image.digests import hex_of
 from labkit.host.image.index import Index, LayerRow
-from labkit.host.image.tarread import TarLimits, TarReader
+
+if TYPE_CHECKING:
+    from labkit.host.image.tarread import TarLimits
 
 __all__ = ["LayerStore", "decompressor", "media_compression"]
 
@@ -157,6 +158,9 @@ class LayerStore:
             return row if row is not None else self._unpack(source, diff_id, limits)
 
     def _unpack(self, source: _Source, diff_id: str | None, limits: TarLimits | None) -> LayerRow:
+        from labkit.host.image.apply import LayerApplier
+        from labkit.host.image.tarread import TarReader
+
         name = _TEMPORARY + new_id()
         temporary = self.folder / name
         (temporary / "diff").mkdir(parents=True)

@@ -15,22 +15,23 @@ import json
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from labkit.base.errors import Conflict, NotFound, SystemFailure
 from labkit.host.image.beneath import open_directory
-from labkit.host.image.changes import Change, overlay_changes, tree_changes
-from labkit.host.image.copytree import copy_stack
 from labkit.host.image.digests import chain_ids
 from labkit.host.image.model import Image
 from labkit.host.image.store import ImageStore
-from labkit.host.image.union import Found, Union
 from labkit.host.isolation.spec import RootSpec
 
-__all__ = ["Change", "Snapshotter"]
+if TYPE_CHECKING:
+    from labkit.host.image.changes import Change
+    from labkit.host.image.union import Found, Union
+
+__all__ = ["Snapshotter"]
 
 _MOUNT_POINTS: tuple[tuple[str, Literal["dir", "file", "link"]], ...] = (
     (".dockerenv", "file"),
@@ -101,6 +102,8 @@ class Snapshotter:
             if lowers:
                 _copy_folder_metadata(os.stat(lowers[0]), folder / "diff")
             return
+        from labkit.host.image.copytree import copy_stack
+
         (folder / "merged").mkdir(mode=0o755)
         copy_stack(lowers, folder / "merged")
 
@@ -158,6 +161,9 @@ class Snapshotter:
 
     def changes(self, container_id: str) -> list[Change]:
         """What differs from the image, as `docker diff` lists it."""
+        from labkit.host.image.changes import overlay_changes, tree_changes
+        from labkit.host.image.union import Union
+
         snapshot = self._read(container_id)
         with ExitStack() as stack:
             lower = stack.enter_context(Union(self._snapshot_lowers(snapshot)))
@@ -170,6 +176,8 @@ class Snapshotter:
 
     def view(self, container_id: str) -> Union:
         """The container's tree for reading, without a mount. Close it (context manager)."""
+        from labkit.host.image.union import Union
+
         snapshot = self._read(container_id)
         if not snapshot.overlay:
             return Union([snapshot.folder / "merged"])
@@ -232,6 +240,8 @@ class Snapshotter:
         target = self._store.layers.folder / f"{chain}-init"
         if (target / "diff").is_dir():
             return target / "diff"
+        from labkit.host.image.union import Union
+
         temporary = self._store.layers.temporary_folder()
         (temporary / "diff").mkdir()
         with Union(list(reversed(paths)) or [temporary / "diff"]) as image:
@@ -284,7 +294,9 @@ def _restore_times(image: Union, target: Path, name: str) -> None:
 
 def _copy_folder_metadata(found: os.stat_result, target: Path) -> None:
     """A folder in an upper layer speaks for all below it, so it must look like them."""
-    os.chown(target, found.st_uid, found.st_gid)
+    # A rootless lab cannot give a folder to an id outside its map: then it stays the owner.
+    with suppress(OSError):
+        os.chown(target, found.st_uid, found.st_gid)
     os.chmod(target, stat.S_IMODE(found.st_mode))
     os.utime(target, ns=(found.st_mtime_ns, found.st_mtime_ns))
 

@@ -5,7 +5,8 @@
     ROOT/overlay2/     layers unpacked, and containers' writable layers (layers.py, snapshots.py)
 
 One process owns a root at a time (a lock file says so); others may read it as `shared`. All
-methods may be called from any thread.
+methods may be called from any thread. What is rare is imported at its first use: a daemon must
+answer within a fraction of a second of its start.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 
 from labkit.base.errors import Conflict, InvalidParameter, NotFound, SystemFailure
 from labkit.base.ids import is_id_prefix
-from labkit.host.image import presentation, removal
 from labkit.host.image.blobs import BlobStore
 from labkit.host.image.digests import chain_ids
 from labkit.host.image.index import ImageRow, Index, LayerRow
@@ -148,6 +148,8 @@ class ImageStore:
         found = [self._image_of(row) for row in rows]
         if not all:
             found = [image for image in found if not (image.is_dangling and image.id in parents)]
+        from labkit.host.image import presentation
+
         return presentation.filtered(self, found, filters or {})
 
     def config_of(self, image_id: str) -> Mapping[str, Any]:
@@ -204,14 +206,20 @@ class ImageStore:
 
     def inspect(self, reference: str) -> dict[str, Any]:
         """`docker image inspect`: the newest API's fields."""
+        from labkit.host.image import presentation
+
         return presentation.inspect(self, self.get(reference))
 
     def history(self, reference: str) -> list[dict[str, Any]]:
         """`docker history`: newest step first."""
+        from labkit.host.image import presentation
+
         return presentation.history(self, self.get(reference))
 
     def summary(self, image: Image, *, containers: int = -1) -> dict[str, Any]:
         """One entry of `GET /images/json`."""
+        from labkit.host.image import presentation
+
         return presentation.summary(image, containers=containers)
 
     # -- writing ---------------------------------------------------------------------------
@@ -271,6 +279,8 @@ class ImageStore:
         `in_use` and `running` name the containers (all, and those that run) of an image id.
         Raises NotFound, or Conflict with Docker's sentence.
         """
+        from labkit.host.image import removal
+
         with self.lock:
             return removal.remove(
                 self, reference, force=force, prune=prune, in_use=in_use, running=running
@@ -284,6 +294,8 @@ class ImageStore:
         in_use: Callable[[str], Sequence[str]] = _nobody,
     ) -> dict[str, Any]:
         """`docker image prune`: {"ImagesDeleted": […], "SpaceReclaimed": bytes}."""
+        from labkit.host.image import removal
+
         with self.lock:
             return removal.prune(self, dangling=dangling, filters=filters or {}, in_use=in_use)
 
