@@ -23,12 +23,12 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def host(short_tmp: Path, rootfs: Path) -> AsyncIterator[Host]:
     runtime = Runtime(host=None, instance=f"test-{short_tmp.name}", probe=None)
-    before = traces(runtime)
+    before = traces(runtime, short_tmp)
     host = Host(short_tmp, rootfs, runtime)
     yield host
     for shim in host.shims:
         await shim.cleanup()
-    after = traces(runtime)
+    after = traces(runtime, short_tmp)
     assert after.groups == ()
     assert runtime.cgroups.close()
     runtime.close()

@@ -220,8 +220,8 @@ def _children() -> tuple[str, ...]:
     return tuple(found)
 
 
-def traces(runtime: Runtime) -> Traces:
-    """A picture to compare with a later one."""
+def traces(runtime: Runtime, folder: Path) -> Traces:
+    """A picture to compare with a later one; of mounts only those that have to do with `folder`."""
     descriptors = set()
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -229,7 +229,9 @@ def traces(runtime: Runtime) -> Traces:
         except OSError:
             continue
     mounts = tuple(
-        line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        line
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if str(folder) in line
     )
     kept = frozenset(d for d in descriptors if "/proc/" not in d)
     return Traces(mounts, kept, tuple(runtime.cgroups.names()), _children())

@@ -22,7 +22,7 @@ async def anchored(host: Host, lab_paths: LabPaths) -> AsyncIterator[Host]:
     found = probe(lab_paths)
     if found.mode != "rootful":
         pytest.skip("needs a machine where an anchor can be made as root")
-    before = traces(host.runtime)
+    before = traces(host.runtime, host.folder)
     namespaces = start_anchor(lab_paths, "default", found)
     runtime = Runtime(host=namespaces, instance=f"anchored-{host.folder.name}", probe=found)
     inside = Host(host.folder / "anchored", host.rootfs, runtime)
@@ -34,7 +34,7 @@ async def anchored(host: Host, lab_paths: LabPaths) -> AsyncIterator[Host]:
     stop_anchor(lab_paths, "default")
     for fd in (namespaces.mnt, namespaces.net):
         os.close(fd)
-    assert traces(host.runtime).mounts == before.mounts
+    assert traces(host.runtime, host.folder).mounts == before.mounts
     assert find_anchor(lab_paths, "default") is None
 
 
