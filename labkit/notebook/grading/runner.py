@@ -77,6 +77,13 @@ class Grader:
         result.seconds = round(time.monotonic() - start, 2)
         return result
 
+    def warm_up(self) -> None:
+        """Import what the first notebook would otherwise wait for."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from labkit.notebook.grading import papermill_engine
+        papermill_engine.register()
+
     def run_notebook(self, notebook: Notebook) -> Result:
         """Grade a notebook of our own (solution or untouched exercise), whatever it holds."""
         own = Submission("(self-check)", "", "", b"", notebook)
@@ -274,6 +281,8 @@ def _redefinitions(notebook: Notebook) -> list[str]:
 def _report_json(report: Report) -> dict[str, Any]:
     table = report.to_json()
     for entry, result in zip(table["checks"], report.results, strict=True):
+        for loss in entry["losses"]:
+            loss.update({key: _scrub(text) for key, text in loss.items()})
         entry["hidden"] = result.check.hidden
         entry["cell"] = result.check.cell
     return table

@@ -25,6 +25,7 @@ _ORDINARY = (
     "/sys/",
     "/run/labkit",
 )
+_TRACING = frozenset({"ptrace", "process_vm_readv", "process_vm_writev"})
 _MAX_REPORTS = 200
 _MAX_DETAIL = 300
 
@@ -67,7 +68,8 @@ def watch(report: Callable[[str, str], None]) -> Callable[[str, str], None]:
     """Call `report(kind, detail)` for what a graded notebook has no need of.
 
     Kinds: `path` (opened or listed outside its own folder and the system's), `glob`, `connect`,
-    `kill`, `command` (every one: the reader of the report decides). Each distinct one once.
+    `kill`, `syscall` (tracing through ctypes), `command` (every one: the reader of the report
+    decides). Each distinct one once.
     The answer takes further reports from whoever else sees something.
     """
     watcher = _Watcher(report)
@@ -118,6 +120,12 @@ def _command(watcher: _Watcher, arguments: tuple[Any, ...]) -> None:
     watcher.tell("command", " ".join(parts))
 
 
+def _symbol(watcher: _Watcher, arguments: tuple[Any, ...]) -> None:
+    name = str(arguments[1])
+    if name in _TRACING:
+        watcher.tell("syscall", name)
+
+
 _READERS: dict[str, Callable[[_Watcher, tuple[Any, ...]], None]] = {
     "open": _path,
     "os.listdir": _path,
@@ -130,4 +138,5 @@ _READERS: dict[str, Callable[[_Watcher, tuple[Any, ...]], None]] = {
     "os.system": _command,
     "os.exec": _command,
     "os.posix_spawn": _command,
+    "ctypes.dlsym": _symbol,
 }

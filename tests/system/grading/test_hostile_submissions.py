@@ -168,7 +168,7 @@ def test_there_is_no_network_and_trying_is_noted(grade: Any) -> None:
     assert any("192.0.2.1 port 80" in line for line in result.review)
 
 
-def test_tracing_the_processes_outside_is_not_possible(grade: Any) -> None:
+def test_tracing_is_refused_and_forbidden(grade: Any) -> None:
     result = grade(
         "import os\nassert len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3",
         "import ctypes, os\n"
@@ -177,7 +177,8 @@ def test_tracing_the_processes_outside_is_not_possible(grade: Any) -> None:
         RIGHT,
     )
     assert result.troubles == []
-    assert result.score in (5, None)
+    assert (result.status, result.score) == ("forbidden", None)
+    assert "called ptrace" in result.reason
 
 
 def test_the_students_process_is_nobody_on_the_machine(grade: Any, factory: Any) -> None:
