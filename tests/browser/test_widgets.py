@@ -118,10 +118,16 @@ def test_the_lifecycle_view_and_a_live_panel_with_its_stop_button(
 
     life = page.page.locator(".lkl")
     assert "quotes" in life.inner_text()
+    page.execute("%docker stop -t 0 quotes")
+    life.locator(".lkl-row", has_text="Exited (137)").wait_for(timeout=15_000)
+    life.locator(".lkl-row", has_text="quotes").click()
+    page.shoot(".lkl", "lifecycle.png")
+    page.theme("JupyterLab Dark")
+    page.shoot(".lkl", "lifecycle-dark.png")
+    page.theme("JupyterLab Light")
     page.execute("%docker rm -f quotes")
     page.page.wait_for_function(
         "() => !document.querySelector('.lkl-list')?.textContent.includes('quotes')",
         timeout=15_000,
     )
-    page.shoot(".lkl", "lifecycle.png")
     assert page.errors() == []

@@ -37,7 +37,7 @@ def run_docker(notebook: Notebook, text: str, cell: str | None, *, keep: bool) -
 def start_job(notebook: Notebook, title: str, script: str, stdin: bytes | None) -> Any:
     """Start a line in the background and show its panel."""
     job = notebook.session.jobs.start(title.rstrip().rstrip("&").rstrip(), script, stdin=stdin)
-    from labkit.notebook.widgets.livepanel import show_panel
+    from labkit.notebook.widgets import show_panel
 
     show_panel(job)
     return job

@@ -113,7 +113,6 @@ def request_name(method: str, path: str) -> str:
 def run_explain(notebook: Notebook, text: str, *, keep: bool) -> Any:
     """Run one line and show its timeline; the view itself when the value is kept."""
     recording = Recording()
-    views: list[Any] = []
 
     def work(surface: NotebookSurface) -> int:
         line = notebook.parse(text)
@@ -133,16 +132,18 @@ def run_explain(notebook: Notebook, text: str, *, keep: bool) -> Any:
         recording.calls = client.calls
         return code
 
-    result = notebook.guard(work, keep=False)
-    del result
-    if recording.calls:
-        from labkit.notebook import widgets
+    notebook.guard(work, keep=False)
+    if not recording.calls:
+        return None
+    state = timeline_state(f"docker {_shown(text)}", recording)
+    if keep:
         from labkit.notebook.widgets.timeline import TimelineView
 
-        views.append(TimelineView(timeline_state(f"docker {_shown(text)}", recording)))
-        if not keep:
-            widgets.show_widget(views[0])
-    return views[0] if keep and views else None
+        return TimelineView(state)
+    from labkit.notebook import widgets
+
+    widgets.show_timeline(state)
+    return None
 
 
 def _shown(text: str) -> str:

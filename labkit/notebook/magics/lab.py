@@ -45,7 +45,9 @@ def run_lab(notebook: Notebook, text: str, *, keep: bool) -> Any:
             surface.out(f"Usage:  %lab {subcommand.usage}\n\n{subcommand.help}\n")
             return 0
         if name == "view" and keep:
-            value.append(_make_view(notebook, rest))
+            from labkit.notebook import widgets
+
+            value.append(widgets.make_view(_view_name(rest), notebook.session.lab()))
             return 0
         return subcommand.run(notebook, rest, surface)
 
@@ -114,19 +116,19 @@ def make_table(
     return Table(columns, list(rows), text, records)
 
 
-def _make_view(notebook: Notebook, words: list[str]) -> Any:
+def _view_name(words: list[str]) -> str:
     from labkit.notebook import widgets
 
     if len(words) != 1 or words[0] not in widgets.VIEWS:
         asked = f"'{words[0]}' is not a view" if words else "%lab view needs a name"
         raise InvalidParameter(asked, hint=f"one of: {', '.join(widgets.VIEWS)}")
-    return widgets.make_view(words[0], notebook.session.lab())
+    return words[0]
 
 
 def _view(notebook: Notebook, words: list[str], _surface: NotebookSurface) -> int:
     from labkit.notebook import widgets
 
-    widgets.show_widget(_make_view(notebook, words))
+    widgets.show_view(_view_name(words), notebook.session.lab())
     return 0
 
 

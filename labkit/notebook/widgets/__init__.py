@@ -11,8 +11,18 @@ from labkit.base.errors import NotFound
 
 if TYPE_CHECKING:
     from labkit.notebook.client import LabClient
+    from labkit.notebook.magics.jobs import Job
 
-__all__ = ["VIEWS", "make_view", "render_static", "show_widget"]
+__all__ = [
+    "VIEWS",
+    "has_frontend",
+    "make_view",
+    "render_static",
+    "show_panel",
+    "show_static",
+    "show_timeline",
+    "show_view",
+]
 
 VIEWS: dict[str, str] = {
     "namespaces": "processes by the namespaces they share",
@@ -49,8 +59,81 @@ def render_static(name: str, client: LabClient) -> tuple[str, str]:
     return lifecycle_picture.draw(chart), lifecycle_picture.describe(chart)
 
 
-def show_widget(widget: Any) -> None:
-    """Display a view: the widget where a browser listens, else its drawing, else its text."""
+def has_frontend() -> bool:
+    """Whether a browser listens. papermill, nbconvert and nbclient say so by allowing no input."""
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))
+
+
+def show_view(name: str, client: LabClient) -> None:
+    """Display a view: the widget where a browser listens, else its drawing with its text."""
+    if has_frontend():
+        _display(make_view(name, client))
+    else:
+        show_static(*render_static(name, client))
+
+
+def show_timeline(state: dict[str, Any]) -> None:
+    """Display what %explain has measured."""
+    if has_frontend():
+        from labkit.notebook.widgets.timeline import TimelineView
+
+        _display(TimelineView(state))
+    else:
+        from labkit.notebook.widgets import timeline_picture as picture
+
+        prepared = picture.prepare(state)
+        show_static(picture.draw(prepared), picture.describe(prepared))
+
+
+def show_panel(job: Job) -> None:
+    """Display a background job. Its first lines are waited for, a moment at most.
+
+    Without a browser the drawing is renewed after each cell for as long as there is news.
+    """
+    job.wait_for("\n", 0.6)
+    if has_frontend():
+        from labkit.notebook.widgets.livepanel import LivePanel
+
+        _display(LivePanel(job))
+        return
+    from IPython import get_ipython
+
+    from labkit.notebook.widgets import livepanel_picture as picture
+
+    shell = get_ipython()
+    name = f"labkit-job-{id(job):x}"
+    shown: list[dict[str, Any]] = []
+
+    def draw(*_: object) -> None:
+        state = picture.panel_state(job)
+        if shown and shown[-1] == state:
+            return
+        fresh = not shown
+        shown[:] = [state]
+        show_static(picture.draw(state), picture.describe(state), name=name, update=not fresh)
+        if job.code is not None and not fresh and shell is not None:
+            shell.events.unregister("post_run_cell", draw)
+
+    draw()
+    if shell is not None:
+        shell.events.register("post_run_cell", draw)
+
+
+def show_static(svg: str, text: str, *, name: str | None = None, update: bool = False) -> None:
+    """Display a drawing and its text twin; with `name` it can be replaced later."""
+    from IPython.display import display
+
+    data = {"image/svg+xml": svg, "text/plain": text}
+    if name is None:
+        display(data, raw=True)  # type: ignore[no-untyped-call]
+    else:
+        display(data, raw=True, display_id=name, update=update)  # type: ignore[no-untyped-call]
+
+
+def _display(widget: Any) -> None:
     from IPython.display import display
 
     display(widget)  # type: ignore[no-untyped-call]

@@ -7,13 +7,13 @@ const CSS = `
 color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px}
 .lkt *{box-sizing:border-box}
 .lkt-head{display:flex;align-items:baseline;gap:14px;margin:2px 0 10px}
-.lkt-head code{all:unset;font:600 14.5px var(--mono);overflow-wrap:anywhere}
-.lkt-head span{margin-left:auto;color:var(--soft);white-space:nowrap}
+.lkt-head .what{font:600 14.5px/1.4 var(--mono);overflow-wrap:anywhere}
+.lkt-head .sum{margin-left:auto;color:var(--soft);white-space:nowrap}
 .lkt-chain{display:flex;flex-wrap:wrap;gap:8px 0;margin-bottom:12px;align-items:stretch}
 .lkt-proc{border:2px solid var(--c);border-radius:9px;padding:5px 12px;min-width:9em;flex:1 1 0;max-width:19em}
 .lkt-proc b{display:block;font-weight:650}
 .lkt-proc span{display:block;font-size:12px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-.lkt-proc code{all:unset;font:11.5px var(--mono);color:var(--soft)}
+.lkt-proc .pid{font:11.5px/1.45 var(--mono);color:var(--soft)}
 .lkt-to{align-self:center;padding:0 9px;color:var(--soft);font-size:16px}
 .lkt-legend{display:flex;flex-wrap:wrap;gap:4px 18px;color:var(--soft);font-size:12px;margin-bottom:8px}
 .lkt-seg{margin-left:auto;display:inline-flex;border:1px solid var(--line);border-radius:7px;overflow:hidden}
@@ -38,7 +38,7 @@ align-items:center;width:100%;padding:2px 12px;cursor:pointer;font-size:12.5px;b
 .lkt-why{border:1px solid var(--line);border-left:4px solid var(--c,var(--line));border-radius:8px;padding:8px 14px;margin-top:10px;min-height:5.6em}
 .lkt-why b{font-weight:650}
 .lkt-why p{margin:2px 0}
-.lkt-why code{all:unset;font:12px var(--mono)}
+.lkt-why .call{font:12px/1.5 var(--mono)}
 .lkt-why .s{color:var(--soft)}
 @media (max-width:640px){.lkt-row{grid-template-columns:minmax(9em,1fr) minmax(6em,1fr) 5.2em}.lkt-row>.call{display:none}}
 `;
@@ -73,7 +73,7 @@ function render({ model, el }) {
     why.replaceChildren(...[
       h("p", {}, h("b", {}, step.name), h("span", { class: "s" }, ` · ${state.who[step.by] ?? step.by} · ${step.ns.toLocaleString("en")} ns`)),
       h("p", {}, step.why),
-      h("p", {}, step.call ? h("code", {}, step.call) : null, step.detail ? h("span", { class: "s" }, `  ${step.detail}`) : null),
+      h("p", {}, step.call ? h("span", { class: "call" }, step.call) : null, step.detail ? h("span", { class: "s" }, `  ${step.detail}`) : null),
       step.error ? h("p", {}, h("b", {}, `failed: ${step.error}`)) : null].filter(Boolean));
   }
 
@@ -115,11 +115,11 @@ function render({ model, el }) {
     i ? h("span", { class: "lkt-to", "aria-hidden": "true" }, "→") : null,
     h("div", { class: "lkt-proc", style: `--c:${colour(one.role === "container" ? "child" : one.role)}` },
       h("b", {}, one.role), h("span", { title: one.text }, one.text),
-      h("code", {}, one.pid === null ? "has ended already" : `PID ${one.pid}${one.inside === null ? "" : ` = PID ${one.inside} inside`}`)),
+      h("span", { class: "pid" }, one.pid === null ? "has ended already" : `PID ${one.pid}${one.inside === null ? "" : ` = PID ${one.inside} inside`}`)),
   ]);
   const present = Object.keys(state.who).filter((by) => state.steps.some((step) => step.by === by));
   root.append(
-    h("div", { class: "lkt-head" }, h("code", {}, state.title), h("span", {}, `${state.total_text} in all`)),
+    h("div", { class: "lkt-head" }, h("div", { class: "what" }, state.title), h("span", { class: "sum" }, `${state.total_text} in all`)),
     ...(chain.length ? [h("div", { class: "lkt-chain", role: "group", "aria-label": "Processes, each started by the one before it" }, chain)] : []),
     h("div", { class: "lkt-legend" }, present.map((by) => h("span", {}, h("i", { style: `background:${colour(by)}` }), state.who[by])), scale),
     h("div", { class: "lkt-rows", role: "listbox", "aria-label": "Steps in order of time", onkeydown }, rows),

@@ -38,6 +38,18 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
     return fake
 
 
+class Browser:
+    """Stands for a kernel that a browser talks to."""
+
+    _allow_stdin = True
+
+
+@pytest.fixture
+def with_browser(shell: InteractiveShell) -> InteractiveShell:
+    shell.kernel = Browser()
+    return shell
+
+
 @pytest.fixture
 def shell(
     docker: FakeDocker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -117,7 +117,15 @@ def test_explain_runs_the_command_and_shows_the_timeline(
     assert "One system call makes the process" in data["text/plain"]
     assert "PID 1 inside" in data["text/plain"]
     assert data["image/svg+xml"].startswith("<svg")
-    assert "application/vnd.jupyter.widget-view+json" in data
+    assert "application/vnd.jupyter.widget-view+json" not in data
+    shell.kernel = type("Browser", (), {"_allow_stdin": True})()
+    with capture_output() as captured:
+        shell.run_cell("%explain docker run --rm busybox echo hello").raise_error()
+    assert set(captured.outputs[0].data) >= {
+        "application/vnd.jupyter.widget-view+json",
+        "image/svg+xml",
+        "text/plain",
+    }
 
 
 def test_explain_refuses_what_starts_nothing(shell: Any, docker: Any) -> None:

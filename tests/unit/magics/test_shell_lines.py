@@ -141,15 +141,29 @@ def _is_running(word: str) -> bool:
 
 
 def test_a_background_line_shows_a_panel_with_its_text_twin(
-    shell: Any, fake_docker_on_path: Path
+    with_browser: Any, fake_docker_on_path: Path
 ) -> None:
-    captured = run(shell, "%docker logs -f web &")
+    captured = run(with_browser, "%docker logs -f web &")
     data = captured.outputs[0].data
     assert "docker logs -f web" in data["text/plain"]
     assert "[logs]" in data["text/plain"]
     assert data["image/svg+xml"].startswith("<svg")
     assert "application/vnd.jupyter.widget-view+json" in data
-    captured = run(shell, "%lab jobs")
+    captured = run(with_browser, "%lab jobs")
     assert "docker logs -f web" in captured.outputs[0].data["text/plain"]
-    captured = run(shell, "job = %docker logs web &")
-    assert shell.user_ns["job"].wait(5) == 0
+    captured = run(with_browser, "job = %docker logs web &")
+    assert with_browser.user_ns["job"].wait(5) == 0
+
+
+def test_without_a_browser_the_panel_is_a_drawing_renewed_after_cells(
+    shell: Any, fake_docker_on_path: Path
+) -> None:
+    (fake_docker_on_path / "docker").write_text("#!/bin/sh\necho one\nsleep 1\necho two\n")
+    captured = run(shell, "%docker logs -f web &")
+    assert set(captured.outputs[0].data) == {"image/svg+xml", "text/plain"}
+    assert captured.outputs[0].data["text/plain"].endswith("running: docker logs -f web\none")
+    captured = run(shell, "import time; time.sleep(1.6)")
+    assert len(captured.outputs) == 1
+    assert captured.outputs[0].data["text/plain"].endswith("one\ntwo")
+    assert "ended, exit code 0" in captured.outputs[0].data["text/plain"]
+    assert run(shell, "1").outputs == []

@@ -151,9 +151,10 @@ def test_history_says_how_long_each_state_lasted() -> None:
 
 
 def test_the_timeline_drawing_and_text_hold_every_step() -> None:
-    from labkit.notebook.widgets import timeline
+    from labkit.notebook.widgets import timeline_picture as timeline
 
-    state = timeline_state("docker run x", Recording(timeline={"steps": timeline_steps()}))
+    recorded = Recording(timeline={"steps": timeline_steps()})
+    state = timeline.prepare(timeline_state("docker run x", recorded))
     drawn = words_of(timeline.draw(state))
     said = timeline.describe(state)
     for step in timeline_steps():
