@@ -179,12 +179,23 @@ class Container:
     def waiter(self, condition: Condition) -> asyncio.Future[dict[str, Any]]:
         """A future that is done when `condition` next becomes true."""
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.waiters.setdefault(condition, []).append(future)
+        waiting = self.waiters.setdefault(condition, [])
+        waiting.append(future)
+
+        def forget(done: asyncio.Future[dict[str, Any]]) -> None:
+            # `docker run -d` hangs up at once; a container may run for years.
+            if done in waiting:
+                waiting.remove(done)
+
+        future.add_done_callback(forget)
         return future
 
-    def settle(self, *conditions: Condition) -> None:
+    def settle(self, *conditions: Condition, error: str = "") -> None:
         """Tell everyone waiting for one of `conditions` how the container ended."""
+        answer: dict[str, Any] = {"StatusCode": self.state.exit_code}
+        if error:
+            answer["Error"] = {"Message": error}
         for condition in conditions:
             for future in self.waiters.pop(condition, ()):
                 if not future.done():
-                    future.set_result({"StatusCode": self.state.exit_code})
+                    future.set_result(answer)

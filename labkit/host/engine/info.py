@@ -16,7 +16,15 @@ from labkit.host.engine.times import format_time
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
 
-__all__ = ["API_VERSION", "MIN_API_VERSION", "SERVER_VERSION", "disk_usage", "info", "version"]
+__all__ = [
+    "API_VERSION",
+    "MIN_API_VERSION",
+    "SERVER_VERSION",
+    "disk_usage",
+    "info",
+    "version",
+    "volume_json",
+]
 
 Json = dict[str, Any]
 

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import LabkitError
-from labkit.host.engine import execs, restarting
+from labkit.host.engine import execs, restarting, specs
 from labkit.host.engine.container import Container, Definition, State
 from labkit.host.engine.health import start_health
 from labkit.host.engine.ports import ExitLike
@@ -50,6 +50,7 @@ async def recover(context: Context) -> None:
     await asyncio.to_thread(_discard_groups, context)
     for body in running_execs:
         await execs.take_up(context, body)
+    context.spawn(asyncio.to_thread(specs.warm_up), "warm up")
     for container in tuple(context.containers.values()):
         if _should_start(container):
             context.spawn(_start(context, container), f"start {container.name}")

@@ -81,6 +81,7 @@ async def finish_removal(context: Context, container: Container, *, volumes: boo
             container, "remove-failed", container.state.changed(error=f"removal failed: {reason}")
         )
         container.removing = False
+        container.settle("removed", error=container.state.error)
         raise SystemFailure(
             f"unable to remove filesystem for {container.id}: {reason}",
             hint="try again; `docker ps -a` shows it as dead until then",

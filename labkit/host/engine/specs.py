@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.base.errors import Conflict, InvalidParameter, NotFound
+from labkit.base.errors import Conflict, InvalidParameter, LabkitError, NotFound
 from labkit.base.ids import short_id
 from labkit.host.engine import hostfiles
 from labkit.host.engine.container import Container, Definition
@@ -54,6 +54,7 @@ __all__ = [
     "io_spec",
     "joined_namespaces",
     "limits_of",
+    "warm_up",
 ]
 
 _WHOLE_ID_RANGE = 4_294_967_295
@@ -123,6 +124,13 @@ def limits_of(host: HostConfig | UpdateConfig) -> ResourceLimits:
         "device_rules": _device_rules(host),
     }
     return ResourceLimits(**values)
+
+
+def warm_up() -> None:
+    """Compile what almost every start needs, so that the first one is not slower."""
+    capabilities = capability_sets()
+    with contextlib.suppress(LabkitError):
+        compile_profile(load_profile(None), capabilities.bounding, platform.machine())
 
 
 def _device_rules(host: HostConfig) -> tuple[str, ...]:

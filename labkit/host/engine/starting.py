@@ -119,7 +119,10 @@ async def _failed(context: Context, container: Container, error: LabkitError) ->
     state = container.state.changed(
         exit_code=code, error=error.message, pid=0, finished_at_ns=container.state.finished_at_ns
     )
+    was_restarting = container.state.status == "restarting"
     await context.transit(container, "start-failed", state)
+    if was_restarting:
+        container.settle("not-running", "next-exit")
     for pending in container.pending:
         pending.abandon()
     container.pending.clear()

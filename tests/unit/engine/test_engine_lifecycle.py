@@ -284,6 +284,26 @@ async def test_waiting_on_what_does_not_run_answers_at_once(world: World) -> Non
         await world.engine.container_wait("c1", condition="never")
 
 
+async def test_a_waiter_that_hangs_up_is_forgotten(world: World) -> None:
+    await world.run()
+    waiter = asyncio.ensure_future(await world.engine.container_wait("c1"))
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    await asyncio.sleep(0)  # the future's callbacks
+    assert world.context.find("c1").waiters == {"not-running": []}
+
+
+async def test_a_waiter_for_a_removal_that_fails_is_told(world: World) -> None:
+    await world.create()
+    waiter = await world.engine.container_wait("c1", condition="removed")
+    world.snapshots.fail_remove = OSError(16, "Device or resource busy")
+    with pytest.raises(SystemFailure):
+        await world.engine.container_remove("c1")
+    assert (await waiter)["Error"]["Message"] == "removal failed: Device or resource busy"
+    world.snapshots.fail_remove = None
+
+
 async def test_next_exit_waits_for_the_run_that_comes(world: World) -> None:
     await world.create()
     waiter = asyncio.ensure_future(await world.engine.container_wait("c1", condition="next-exit"))
