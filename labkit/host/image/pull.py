@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.base.errors import InvalidParameter, LabkitError, NotFound, Unavailable
+from labkit.base.errors import InvalidParameter, NotFound, Unavailable
 from labkit.base.ids import short_id
 from labkit.host.image import sources
 from labkit.host.image.catalog import Built, Catalog, CatalogEntry
-from labkit.host.image.reference import DEFAULT_DOMAIN, Reference, parse
+from labkit.host.image.reference import DEFAULT_DOMAIN, DEFAULT_TAG, Reference, parse
 from labkit.host.image.registry.options import RegistryOptions
 from labkit.host.image.standins.machine import architecture
 from labkit.host.image.store import ImageStore
@@ -127,20 +127,25 @@ async def _stand_in(
         built = await asyncio.shield(task)
     except asyncio.CancelledError:
         # A thread cannot be stopped; what it stores is found again by the next pull.
-        task.add_done_callback(_swallow)
+        task.add_done_callback(_retrieve)
         raise
     fresh = before != built.image_id
     if fresh:
         for line in _layer_lines(built):
             yield line
     await asyncio.to_thread(_name, store, reference, built)
-    yield {
-        "status": f"Stand-in: {why}, so this is not the image of that name from docker.io but "
-        f"one built on this machine: {built.summary}"
-    }
+    yield {"status": _stand_in_sentence(reference, built, why)}
     yield {"status": f"Digest: {built.manifest_digest}"}
     words = "Downloaded newer image" if fresh else "Image is up to date"
     yield {"status": f"Status: {words} for {reference.familiar}"}
+
+
+def _stand_in_sentence(reference: Reference, built: Built, why: str) -> str:
+    tag = "" if reference.tag == DEFAULT_TAG else f" (the same for every tag, {reference.tag} too)"
+    return (
+        f"Stand-in: {why}, so this is not the image of that name from docker.io but one built on "
+        f"this machine{tag}: {built.summary}"
+    )
 
 
 def _layer_lines(built: Built) -> list[dict[str, Any]]:
@@ -178,6 +183,7 @@ def _check_platform(platform: str) -> None:
         )
 
 
-def _swallow(task: asyncio.Future[Built]) -> None:
-    if not task.cancelled() and isinstance(task.exception(), LabkitError):
-        return
+def _retrieve(task: asyncio.Future[Built]) -> None:
+    """An abandoned build's error has nobody left to hear it."""
+    if not task.cancelled():
+        task.exception()
