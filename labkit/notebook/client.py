@@ -171,6 +171,12 @@ class Client:
         for connection in idle:
             connection.close()
 
+    def __del__(self) -> None:
+        # A client that nobody closed owns at most idle sockets; the fork's parent keeps its own.
+        if getattr(self, "_idle_pid", None) == os.getpid():
+            for connection in self._idle:
+                connection.close()
+
     # -- requests ------------------------------------------------------------------------
 
     @property

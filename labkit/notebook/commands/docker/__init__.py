@@ -119,7 +119,9 @@ def _main(argv: Sequence[str], client: Client, surface: Surface, cwd: Path) -> i
         surface.out(f"Docker version {CLIENT_VERSION}, build labkit\n")
         return 0
     if options["host"] or options["context"]:
-        client = type(client).from_environment(
+        from labkit.notebook.client import Client
+
+        client = Client.from_environment(
             host=options["host"][-1] if options["host"] else None,
             context=options["context"] or None,
         )
