@@ -6,26 +6,23 @@ notebook's own, at the same engine, with the chapter's label on what it makes.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import hashlib
 import os
 import selectors
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import IO, Protocol
 
+from labkit.base.paths import LabPaths
+
 __all__ = ["environment", "popen", "run_shell", "send_signal"]
 
 _CHUNK = 1 << 16
-_lock = threading.Lock()
-_folder: Path | None = None
-_folder_pid = 0
 
 
 class _Sink(Protocol):
@@ -35,29 +32,28 @@ class _Sink(Protocol):
 
 
 def _programs() -> Path:
-    """The folder holding our `docker`; made once per process and removed at its end."""
-    global _folder, _folder_pid
-    with _lock:
-        if _folder is None or _folder_pid != os.getpid() or not _folder.is_dir():
-            _folder, _folder_pid = Path(tempfile.mkdtemp(prefix="labkit-bin-")), os.getpid()
-            root = str(Path(__file__).resolve().parents[3])
-            # -P: a docker.py or random.py beside the notebook must not be imported instead.
-            code = (
-                f"import sys; sys.path.append({root!r}); "
-                "from labkit.notebook.magics.shim import main; sys.exit(main())"
-            )
-            program = _folder / "docker"
-            program.write_text(
-                f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -c {shlex.quote(code)} "$@"\n'
-            )
-            program.chmod(0o700)
-            atexit.register(_remove, _folder, os.getpid())
-        return _folder
+    """The folder holding our `docker`, below the lab's run folder; made when it is missing.
 
-
-def _remove(folder: Path, pid: int) -> None:
-    if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
+    Its name comes from its content, so that kernels of two Pythons do not overwrite each other's.
+    """
+    root = str(Path(__file__).resolve().parents[3])
+    # -P: a docker.py or random.py beside the notebook must not be imported instead.
+    code = (
+        f"import sys; sys.path.append({root!r}); "
+        "from labkit.notebook.magics.shim import main; sys.exit(main())"
+    )
+    text = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -c {shlex.quote(code)} "$@"\n'
+    paths = LabPaths.from_environment()
+    folder = paths.run / "bin" / hashlib.sha256(text.encode()).hexdigest()[:8]
+    program = folder / "docker"
+    if not program.exists():
+        paths.prepare()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = folder / f".docker-{os.getpid()}-{threading.get_ident()}"
+        draft.write_text(text)
+        draft.chmod(0o700)
+        draft.replace(program)
+    return folder
 
 
 def environment() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -58,11 +59,20 @@ def test_a_cell_body_reaches_a_pipeline(shell: Any, fake_docker_on_path: Path) -
     assert captured.stdout == "HELLO\n"
 
 
-def test_our_docker_on_path_runs_our_command_line(tmp_path: Path) -> None:
-    surface = BufferSurface()
-    code = sh.run_shell("cd / && docker --help | head -n 2", surface)
-    assert code == 0, surface.stderr
-    assert surface.stdout.strip().startswith("Usage:")
+def test_our_docker_on_path_runs_our_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")  # starts no daemon
+    with tempfile.TemporaryDirectory(prefix="lk-") as folder:
+        monkeypatch.setenv("LABKIT_HOME", f"{folder}/home")
+        monkeypatch.setenv("LABKIT_RUN", f"{folder}/run")
+        for _ in range(2):
+            surface = BufferSurface()
+            code = sh.run_shell("cd / && docker --help | head -n 2", surface)
+            assert code == 0, surface.stderr
+            assert surface.stdout.strip().startswith("Usage:")
+        assert len(list(Path(folder, "run", "bin").glob("*/docker"))) == 1
+        code = sh.run_shell("docker ps", surface)
+        assert code == 1
+        assert "Cannot connect to the Docker daemon" in surface.stderr
 
 
 def test_stdout_and_stderr_are_told_apart_and_the_code_is_kept() -> None:
