@@ -22,6 +22,7 @@ from labkit.base.errors import InvalidParameter, SystemFailure
 from labkit.host.image.beneath import (
     O_DIRECTORY_FLAGS,
     is_whiteout,
+    make_whiteout,
     open_in_root,
     proc_path,
     remove_tree,
@@ -31,8 +32,9 @@ from labkit.host.image.tarread import TarReader
 
 __all__ = ["OPAQUE_XATTRS", "Applied", "LayerApplier", "clean_name", "set_opaque"]
 
-OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque")
-"""Both are written where both are allowed: a mount with `userxattr` reads only the second."""
+OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque", "user.labkit.opaque")
+"""The first two are both written where allowed: a mount with `userxattr` reads only the second.
+The third is for file systems that are overlays themselves and refuse the others."""
 _MAX_PATH = 4096
 _CACHED_PARENTS = 32
 
@@ -78,6 +80,8 @@ def set_opaque(dir_fd: int) -> None:
     """Mark the folder as hiding what lower layers have under its name."""
     done = False
     for name in OPAQUE_XATTRS:
+        if done and name == OPAQUE_XATTRS[-1]:
+            return
         try:
             os.setxattr(dir_fd, name, b"y")
             done = True
@@ -221,7 +225,7 @@ class LayerApplier:
             return
         self._remove(parent, target)
         if self._overlay:
-            os.mknod(target, stat.S_IFCHR, 0, dir_fd=parent)
+            make_whiteout(parent, target)
 
     def _clear_folder(self, fd: int, parts: list[str]) -> None:
         for name in os.listdir(fd):
@@ -260,7 +264,7 @@ class LayerApplier:
         if found is not None and not (entry.kind == "dir" and stat.S_ISDIR(found.st_mode)):
             if entry.kind == "link" and self._same_file(parent, name, entry):
                 return
-            hides = self._overlay and is_whiteout(found)
+            hides = self._overlay and is_whiteout(found, parent, name)
             self._remove(parent, name)
             found = None
         self._seen_with_parents(parts)
@@ -394,7 +398,7 @@ class LayerApplier:
         self._refuse(path, uid=entry.uid, gid=entry.gid)
 
     def _xattr(self, target: int | str, key: str, value: bytes, path: str) -> None:
-        if key.startswith(("trusted.", "user.overlay.")):
+        if key.startswith(("trusted.", "user.overlay.", "user.labkit.")):
             return  # the stack's own marks are never an archive's to set
         try:
             if isinstance(target, int):
@@ -412,7 +416,7 @@ def _make_folder(above: int, name: str) -> None:
     """A folder the archive left out: mode 0755, opaque where its name was deleted before."""
     hidden = False
     with contextlib.suppress(FileNotFoundError):
-        if not is_whiteout(os.stat(name, dir_fd=above, follow_symlinks=False)):
+        if not is_whiteout(os.stat(name, dir_fd=above, follow_symlinks=False), above, name):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
         os.unlink(name, dir_fd=above)
         hidden = True

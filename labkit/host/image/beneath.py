@@ -22,6 +22,7 @@ from functools import cache
 __all__ = [
     "O_DIRECTORY_FLAGS",
     "is_whiteout",
+    "make_whiteout",
     "open_directory",
     "open_in_root",
     "proc_path",
@@ -37,6 +38,7 @@ _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_IMMUTABLE_FL = 0x10
 _FS_APPEND_FL = 0x20
+_WHITEOUT_XATTR = "user.labkit.whiteout"
 _unique = itertools.count()
 
 
@@ -119,9 +121,33 @@ def proc_path(dir_fd: int, name: str) -> str:
     return f"/proc/self/fd/{dir_fd}/{name}"
 
 
-def is_whiteout(found: os.stat_result) -> bool:
-    """Whether this is overlayfs's mark for a deleted name: a character device 0:0."""
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+def make_whiteout(dir_fd: int, name: str) -> None:
+    """Mark a name as deleted, for overlayfs where it can be used on this file system.
+
+    overlayfs refuses its own mark on itself (a lab inside a container): an empty file of mode 0
+    with an attribute says the same there, where layers are copied and never mounted.
+    """
+    try:
+        os.mknod(name, stat.S_IFCHR, 0, dir_fd=dir_fd)
+    except PermissionError:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o000, dir_fd=dir_fd)
+        try:
+            os.setxattr(fd, _WHITEOUT_XATTR, b"y")
+        finally:
+            os.close(fd)
+
+
+def is_whiteout(found: os.stat_result, dir_fd: int, name: str) -> bool:
+    """Whether this name is a mark for a deleted one (see make_whiteout)."""
+    if stat.S_ISCHR(found.st_mode):
+        return found.st_rdev == 0
+    if found.st_mode != stat.S_IFREG or found.st_size:
+        return False
+    try:
+        return os.getxattr(proc_path(dir_fd, name), _WHITEOUT_XATTR, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
 
 
 def _clear_flags(dir_fd: int, name: str) -> None:

@@ -70,7 +70,7 @@ def overlay_changes(lower: Union, upper_fd: int) -> list[Change]:
         before = lower.child(below, name) if below is not None and below.is_folder else None
         if stat.S_ISDIR(found.st_mode):
             trail.append(before)
-        if is_whiteout(found):
+        if is_whiteout(found, dir_fd, name):
             # A mark for something that only ever lived in the upper layer deletes nothing.
             if before is not None:
                 changes.add(path, DELETED)

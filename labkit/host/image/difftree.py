@@ -75,7 +75,7 @@ def write_upper(upper_fd: int, writer: TarWriter) -> None:
     """Write an overlay's upper folder as a layer, its marks turned into whiteouts."""
     members = Members(writer)
     for path, found, dir_fd, name in walk(upper_fd):
-        if is_whiteout(found):
+        if is_whiteout(found, dir_fd, name):
             members.delete(path)
             continue
         members.add(path, found, dir_fd, name)

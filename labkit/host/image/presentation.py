@@ -84,8 +84,8 @@ def graph_driver(store: ImageStore, image: Image) -> dict[str, Any]:
     """Where the layers lie, spelt as the lab host sees them."""
     paths = [store.layers.path(diff_id) for diff_id in image.diff_ids]
     folders = [store.shown(path.parent) for path in reversed(paths) if path is not None]
-    if not folders:
-        return {"Name": "overlay2", "Data": None}
+    if not folders or store.driver != "overlay2":
+        return {"Name": store.driver, "Data": None}
     data = {}
     if folders[1:]:
         data["LowerDir"] = ":".join(f"{folder}/diff" for folder in folders[1:])

@@ -61,6 +61,8 @@ class Snapshotter:
     def __init__(self, store: ImageStore, *, overlay: bool = True) -> None:
         self._store = store
         self._overlay = overlay
+        if not overlay:
+            store.driver = "vfs"
 
     # -- life ------------------------------------------------------------------------------
 
@@ -151,13 +153,15 @@ class Snapshotter:
     def size(self, container_id: str) -> int:
         """Bytes that the container wrote (Docker's SizeRw); shared files are counted once."""
         snapshot = self._read(container_id)
-        if not snapshot.overlay:
-            return max(0, _tree_size(snapshot.folder / "merged") - self._image_size(snapshot))
-        return _tree_size(snapshot.folder / "diff")
-
-    def _image_size(self, snapshot: _Snapshot) -> int:
-        rows = (self._store.index.layer(diff_id) for diff_id in snapshot.diff_ids)
-        return sum(row.size for row in rows if row is not None)
+        if snapshot.overlay:
+            return _tree_size(snapshot.folder / "diff")
+        total = 0
+        with self.view(container_id) as tree:
+            for change in self.changes(container_id):
+                with suppress(FileNotFoundError):
+                    found = tree.lookup(change.path, follow=False).stat
+                    total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return total
 
     def changes(self, container_id: str) -> list[Change]:
         """What differs from the image, as `docker diff` lists it."""
@@ -191,6 +195,8 @@ class Snapshotter:
     def graph_driver(self, container_id: str) -> dict[str, Any]:
         """The GraphDriver object of `docker inspect CONTAINER`."""
         snapshot = self._read(container_id)
+        if not snapshot.overlay:
+            return {"Name": "vfs", "Data": None}
         shown = self._store.shown
         base = shown(snapshot.folder)
         lowers = ":".join(shown(path) for path in self._snapshot_lowers(snapshot))

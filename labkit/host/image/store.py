@@ -55,6 +55,8 @@ class ImageStore:
         self.shared = tuple(shared)
         self.shown_root = shown_root
         self.now_ns = now_ns
+        self.driver = "overlay2"
+        """`vfs` where a Snapshotter copies because overlayfs cannot be mounted."""
         self.lock = threading.RLock()
         self._configs: dict[str, Mapping[str, Any]] = {}
         self._leases: Counter[str] = Counter()

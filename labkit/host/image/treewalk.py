@@ -14,7 +14,7 @@ from labkit.host.image.entry import Entry, Kind
 __all__ = ["TreeEntry", "entry_of", "kept_xattrs", "read_file", "walk"]
 
 _KEPT_XATTRS = ("user.", "security.capability")
-_OWN_XATTRS = ("user.overlay.",)
+_OWN_XATTRS = ("user.overlay.", "user.labkit.")
 _KINDS: dict[int, Kind] = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "dir",

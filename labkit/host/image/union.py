@@ -90,7 +90,7 @@ class Union:
                 found = os.stat(name, dir_fd=home.fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if is_whiteout(found):
+            if is_whiteout(found, home.fd, name):
                 return best
             if not stat.S_ISDIR(found.st_mode):
                 return best or Found(name, found, home)
@@ -155,7 +155,7 @@ class Union:
             for entry in os.scandir(home.fd):
                 if entry.name in hidden or entry.name in present:
                     continue
-                if is_whiteout(entry.stat(follow_symlinks=False)):
+                if is_whiteout(entry.stat(follow_symlinks=False), home.fd, entry.name):
                     hidden.add(entry.name)
                 else:
                     here.add(entry.name)

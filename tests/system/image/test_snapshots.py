@@ -243,3 +243,65 @@ def test_deletions_in_an_archive_become_the_overlays_marks(
     assert "group" in listing
     assert "new" in listing
     assert listing.endswith("755\n")
+
+
+_ON_OVERLAY = """
+import io, json, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from trees import members
+from labkit.host.image.catalog import Catalog
+from labkit.host.image.commit import add_layer
+from labkit.host.image.entry import Entry
+from labkit.host.image.ingest import ingest
+from labkit.host.image.reference import parse
+from labkit.host.image.snapshots import Snapshotter
+from labkit.host.image.store import ImageStore
+
+store = ImageStore(Path(sys.argv[1]))
+catalog = Catalog()
+base = store.get(catalog.build(catalog.resolve(parse("busybox")), store).image_id)
+layer = ingest(store, io.BytesIO(members(
+    Entry("etc/.wh.passwd"), Entry("home", "dir", 0o755), (Entry("home/new"), b"n"),
+    Entry("var", "dir", 0o755), Entry("var/.wh..wh..opq"),
+)))
+image = store.get(add_layer(store, base, layer, defaults={}))
+shots = Snapshotter(store, overlay=False)
+spec = shots.prepare("c1", image)
+before = [f"{change.letter} {change.path}" for change in shots.changes("c1")]
+(spec.path / "etc/group").unlink()
+(spec.path / "big").write_bytes(b"x" * 1000)
+after = [f"{change.letter} {change.path}" for change in shots.changes("c1")]
+print(json.dumps({
+    "passwd": (spec.path / "etc/passwd").exists(), "home": os.listdir(spec.path / "home"),
+    "var": os.listdir(spec.path / "var"), "before": before, "after": after,
+    "size": shots.size("c1"), "driver": shots.graph_driver("c1")["Name"],
+}))
+shots.remove("c1")
+store.close()
+"""
+
+
+def test_a_store_on_an_overlay_copies_its_layers(tmp_path: Path) -> None:
+    """A lab inside a container: the kernel refuses overlays on overlays, and their marks."""
+    import json
+    import sys
+
+    root = Path(__file__).parents[3]
+    for folder in ("lower", "upper", "work", "merged"):
+        (tmp_path / folder).mkdir()
+    mount = 'mount -t overlay overlay -o "lowerdir=$1/lower,upperdir=$1/upper,workdir=$1/work" '
+    mount += '"$1/merged" && shift && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-euc", mount, "sh", tmp_path, sys.executable, "-c", _ON_OVERLAY,
+         tmp_path / "merged/docker", root / "tests/unit/image"],
+        capture_output=True, text=True, cwd=root, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["passwd"] is False
+    assert found["home"] == ["new"]
+    assert found["var"] == []
+    assert found["before"] == []
+    assert found["after"] == ["A /big", "C /etc", "D /etc/group"]
+    assert (found["size"], found["driver"]) == (1000, "vfs")
