@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,10 +57,8 @@ class Zygote:
     def __init__(self) -> None:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = mine
-        self._folder = Path(tempfile.mkdtemp(prefix="labkit-shell-"))
         environment = {
             **os.environ,
-            "IPYTHONDIR": str(self._folder),
             "OPENBLAS_NUM_THREADS": "1",  # a thread would forbid a user namespace to the forks
             "PYTHONPATH": os.pathsep.join([_package_parent(), os.environ.get("PYTHONPATH", "")]),
             "PYTHONDONTWRITEBYTECODE": "1",
@@ -84,7 +80,6 @@ class Zygote:
         if not ready:
             self._process.kill()
             detail = (self._process.communicate()[1] or b"").decode("utf-8", "replace")[-2000:]
-            self._forget()
             raise SystemFailure(f"the process that runs notebooks did not start: {detail}")
         mine.settimeout(None)
 
@@ -143,10 +138,6 @@ class Zygote:
             self._process.wait()
         if self._process.stderr is not None:
             self._process.stderr.close()
-        self._forget()
-
-    def _forget(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _launch(self, request: Mapping[str, object], descriptors: list[int]) -> Child:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

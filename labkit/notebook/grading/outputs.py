@@ -74,7 +74,8 @@ class CellOutputs:
                 "output_type": "error",
                 "ename": name[:200],
                 "evalue": value[:20_000],
-                "traceback": [line[:20_000] for line in traceback[:200]],
+                # papermill shows nothing but these lines.
+                "traceback": [line[:20_000] for line in traceback[:200]] or [f"{name}: {value}"],
             }
         )
 

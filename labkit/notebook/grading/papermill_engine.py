@@ -18,9 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from papermill.engines import Engine, NBClientEngine
-
 from labkit.notebook.grading.launcher import Zygote
 from labkit.notebook.grading.session import CellOutcome, Ending, ShellSession
 
@@ -47,8 +44,19 @@ class Journal:
     outcomes: list[tuple[int, CellOutcome]] = field(default_factory=list)
 
 
-class LabkitEngine(Engine):  # type: ignore[misc]
-    """Executes code cells in a forked shell. See `execute_managed_notebook` for its options."""
+class LabkitEngine:
+    """Executes code cells in a forked shell. See `execute_managed_notebook` for its options.
+
+    It has the methods of papermill.engines.Engine without inheriting from it: papermill loads
+    its plug-ins while it is itself half imported, so this module must not need it at the top.
+    """
+
+    @classmethod
+    def execute_notebook(cls, nb: Any, kernel_name: str, *args: Any, **kwargs: Any) -> Any:
+        """What papermill calls: its own bookkeeping around `execute_managed_notebook`."""
+        from papermill.engines import Engine
+
+        return Engine.execute_notebook.__func__(cls, nb, kernel_name, *args, **kwargs)
 
     @classmethod
     def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
@@ -81,6 +89,8 @@ class LabkitEngine(Engine):  # type: ignore[misc]
         `allow_errors`: go on after a cell that raised. `journal` is filled in.
         """
         if cls._needs_kernel(nb_man.nb) and session is None:
+            from papermill.engines import NBClientEngine
+
             NBClientEngine.execute_managed_notebook(
                 nb_man,
                 kernel_name,
@@ -129,6 +139,8 @@ class _Run:
                 break
 
     def _one(self, cell: Any, index: int) -> bool:
+        import nbformat
+
         limit = self.cell_s
         if self.end is not None:
             left = max(self.end - time.monotonic(), 0.01)

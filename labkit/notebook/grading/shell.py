@@ -217,7 +217,8 @@ def prepare() -> LabShell:
     # A first cell loads what IPython loads lazily; the forks inherit it.
     for name in ("asyncio", "pexpect", "subprocess", "getpass"):
         importlib.import_module(name)
-    for source in ("None", "await __import__('asyncio').sleep(0)", "1/0"):
+    # Nothing that awaits: an event loop's descriptors do not survive the fork.
+    for source in ("None", "1/0"):
         shell.run_cell(source, store_history=False, silent=True)
     shell.execution_count = 1
     return shell

@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 from typing import Any
 
 from labkit.base.syscalls import die_with_parent
@@ -149,8 +150,11 @@ def _only(kept: list[int]) -> list[int]:
 def main(argv: list[str]) -> int:
     """Serve on the descriptor given as the only argument."""
     requests = socket.socket(fileno=int(argv[1]))
-    die_with_parent()
-    shell = prepare()
+    # IPython insists on a folder of its own while it starts, and needs nothing in it later.
+    with tempfile.TemporaryDirectory(prefix="labkit-shell-") as folder:
+        os.environ["IPYTHONDIR"] = folder
+        shell = prepare()
+    del os.environ["IPYTHONDIR"]
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, what the forks share
     _tell(requests, {"ready": os.getpid()})
