@@ -24,19 +24,13 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from labkit.base.errors import InvalidParameter
+from labkit.notebook.magics.quotes import GrammarError, closing_parenthesis, open_quote
 
 __all__ = ["GrammarError", "Line", "parse", "substitute_text"]
 
 _BLANKS = " \t\r"
 _IDENTIFIER = re.compile(r"\{(\w+)\}")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))", re.ASCII)
-
-
-class GrammarError(InvalidParameter):
-    """The line cannot be read: an open quote, a missing parenthesis, a `&` in the middle."""
-
-    exit_code = 2  # what sh answers to a syntax error
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +186,7 @@ class _Reader:
     def _single(self) -> str:
         end = self.text.find("'", self.at + 1)
         if end < 0:
-            raise _open_quote("'")
+            raise open_quote("'")
         piece = self.text[self.at + 1 : end]
         self.at = end + 1
         return piece
@@ -220,7 +214,7 @@ class _Reader:
             else:
                 self._append(here)
                 self.at += 1
-        raise _open_quote('"')
+        raise open_quote('"')
 
     def _escape_in_double(self, following: str) -> None:
         if following in ("$", "`", '"', "\\"):
@@ -257,12 +251,12 @@ class _Reader:
     def _command_text(self) -> str | None:
         """The text inside `$(…)` or backticks at the present place, stepping behind it."""
         if self.text.startswith("$(", self.at):
-            end = _closing_parenthesis(self.text, self.at + 2)
+            end = closing_parenthesis(self.text, self.at + 2)
             inner = self.text[self.at + 2 : end]
         elif self.text.startswith("`", self.at):
             end = self.text.find("`", self.at + 1)
             if end < 0:
-                raise _open_quote("`")
+                raise open_quote("`")
             inner = self.text[self.at + 1 : end]
         else:
             return None
@@ -344,7 +338,7 @@ class _Reader:
             self.at += 2
             return self.text[start : self.at]
         if here == "$" and self.text.startswith("$(", start):
-            end = _closing_parenthesis(self.text, start + 2)
+            end = closing_parenthesis(self.text, start + 2)
             inner = substitute_text(self.text[start + 2 : end], self.namespace)
             self.at = end + 1
             return f"$({inner})"
@@ -377,7 +371,7 @@ class _Reader:
                 pieces.append(pair)
                 continue
             if pair == "$(":
-                end = _closing_parenthesis(self.text, start + 2)
+                end = closing_parenthesis(self.text, start + 2)
                 pieces.append(f"$({substitute_text(self.text[start + 2 : end], self.namespace)})")
                 self.at = end + 1
                 continue
@@ -390,50 +384,4 @@ class _Reader:
             else:
                 joined = fields if isinstance(fields, str) else " ".join(fields)
                 pieces.append(re.sub(r'([$`"\\])', r"\\\1", joined))
-        raise _open_quote('"')
-
-
-def _open_quote(mark: str) -> GrammarError:
-    return GrammarError(
-        f"unexpected end of the line while looking for the closing {mark}",
-        hint=f"close the quotation with {mark}, or write \\{mark} for the character itself",
-    )
-
-
-def _closing_parenthesis(text: str, at: int) -> int:
-    """The place of the `)` that closes a `$(` whose inside begins at `at`."""
-    depth = 1
-    while at < len(text):
-        here = text[at]
-        if here == "\\":
-            at += 1
-        elif here == "'":
-            end = text.find("'", at + 1)
-            if end < 0:
-                raise _open_quote("'")
-            at = end
-        elif here == '"':
-            at = _closing_double(text, at + 1)
-        elif here == "(":
-            depth += 1
-        elif here == ")":
-            depth -= 1
-            if depth == 0:
-                return at
-        at += 1
-    raise GrammarError(
-        "unexpected end of the line while looking for the closing )",
-        hint="`$(command)` is replaced by what the command prints",
-    )
-
-
-def _closing_double(text: str, at: int) -> int:
-    """The place of the `"` that ends a quotation whose inside begins at `at`."""
-    while at < len(text):
-        if text[at] == "\\":
-            at += 2
-            continue
-        if text[at] == '"':
-            return at
-        at = _closing_parenthesis(text, at + 2) + 1 if text.startswith("$(", at) else at + 1
-    raise _open_quote('"')
+        raise open_quote('"')

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from labkit.notebook import magics
 from labkit.notebook.magics.session import Session
+
+# Two noisy cores: how long an example takes says nothing.
+settings.register_profile("labkit", deadline=None)
+settings.load_profile("labkit")
 
 Script = Callable[[Sequence[str], Any, Any], int]
 
@@ -27,6 +33,16 @@ class FakeDocker:
         assert cwd == Path.cwd()
         self.calls.append(list(argv))
         return self.script(argv, client, surface)
+
+
+@pytest.fixture(autouse=True)
+def folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A lab of the test's own, with short paths, and an engine that nobody starts."""
+    with tempfile.TemporaryDirectory(prefix="lk-") as folder:
+        monkeypatch.setenv("LABKIT_HOME", f"{folder}/home")
+        monkeypatch.setenv("LABKIT_RUN", f"{folder}/run")
+        monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        yield Path(folder)
 
 
 @pytest.fixture

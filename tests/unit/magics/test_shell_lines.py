@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -59,20 +58,16 @@ def test_a_cell_body_reaches_a_pipeline(shell: Any, fake_docker_on_path: Path) -
     assert captured.stdout == "HELLO\n"
 
 
-def test_our_docker_on_path_runs_our_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")  # starts no daemon
-    with tempfile.TemporaryDirectory(prefix="lk-") as folder:
-        monkeypatch.setenv("LABKIT_HOME", f"{folder}/home")
-        monkeypatch.setenv("LABKIT_RUN", f"{folder}/run")
-        for _ in range(2):
-            surface = BufferSurface()
-            code = sh.run_shell("cd / && docker --help | head -n 2", surface)
-            assert code == 0, surface.stderr
-            assert surface.stdout.strip().startswith("Usage:")
-        assert len(list(Path(folder, "run", "bin").glob("*/docker"))) == 1
-        code = sh.run_shell("docker ps", surface)
-        assert code == 1
-        assert "Cannot connect to the Docker daemon" in surface.stderr
+def test_our_docker_on_path_runs_our_command_line(folders: Path) -> None:
+    for _ in range(2):
+        surface = BufferSurface()
+        code = sh.run_shell("cd / && docker --help | head -n 2", surface)
+        assert code == 0, surface.stderr
+        assert surface.stdout.strip().startswith("Usage:")
+    assert len(list((folders / "run" / "bin").glob("*/docker"))) == 1
+    code = sh.run_shell("docker ps", surface)
+    assert code == 1
+    assert "Cannot connect to the Docker daemon" in surface.stderr
 
 
 def test_stdout_and_stderr_are_told_apart_and_the_code_is_kept() -> None:
@@ -168,12 +163,17 @@ def test_a_background_line_shows_a_panel_with_its_text_twin(
 def test_without_a_browser_the_panel_is_a_drawing_renewed_after_cells(
     shell: Any, fake_docker_on_path: Path
 ) -> None:
-    (fake_docker_on_path / "docker").write_text("#!/bin/sh\necho one\nsleep 1\necho two\n")
+    (fake_docker_on_path / "docker").write_text(
+        "#!/bin/sh\necho one\nwhile [ ! -e go ]; do sleep 0.05; done\necho two\n"
+    )
     captured = run(shell, "%docker logs -f web &")
     assert set(captured.outputs[0].data) == {"image/svg+xml", "text/plain"}
     assert captured.outputs[0].data["text/plain"].endswith("running: docker logs -f web\none")
-    captured = run(shell, "import time; time.sleep(1.6)")
-    assert len(captured.outputs) == 1
-    assert captured.outputs[0].data["text/plain"].endswith("one\ntwo")
-    assert "ended, exit code 0" in captured.outputs[0].data["text/plain"]
-    assert run(shell, "1").outputs == []
+    Path("go").touch()
+    assert shell._labkit_notebook[0].session.jobs.get("1").wait(10) == 0
+    captured = run(shell, "1")
+    renewed = [output for output in captured.outputs if "image/svg+xml" in output.data]
+    assert len(renewed) == 1
+    assert renewed[0].data["text/plain"].endswith("one\ntwo")
+    assert "ended, exit code 0" in renewed[0].data["text/plain"]
+    assert run(shell, "pass").outputs == []
