@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from labkit.notebook.course.predictions import predict as predict
     from labkit.notebook.grading.answers import record as answer
 
-__all__ = ["Box", "__version__", "answer", "load_ipython_extension", "outcome", "predict"]
+__all__ = [
+    "Box",
+    "__version__",
+    "answer",
+    "load_ipython_extension",
+    "outcome",
+    "predict",
+    "unload_ipython_extension",
+]
 
 __version__ = "0.1.0"
 
@@ -23,6 +31,13 @@ def load_ipython_extension(ipython: Any) -> None:
     from labkit.notebook.magics import load_ipython_extension as load
 
     load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Take the magics away again (`%unload_ext labkit`)."""
+    from labkit.notebook.magics import unload_ipython_extension as unload
+
+    unload(ipython)
 
 
 _DOORS = {

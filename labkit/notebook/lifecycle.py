@@ -35,9 +35,13 @@ def take_down(paths: LabPaths, *, remove_data: bool = False) -> bool:
             return False
         ensure_daemon(paths)
     pid = _daemon_pid(paths)
-    LabClient(f"unix://{paths.lab_socket}").json(
-        "POST", "/v1/shutdown", body={"stop_containers": True, "remove_data": remove_data}
-    )
+    client = LabClient(f"unix://{paths.lab_socket}")
+    try:
+        client.json(
+            "POST", "/v1/shutdown", body={"stop_containers": True, "remove_data": remove_data}
+        )
+    finally:
+        client.close()
     deadline = time.monotonic() + SHUTDOWN_WAIT_S
     while pid is not None and _is_alive(pid):
         if time.monotonic() > deadline:
