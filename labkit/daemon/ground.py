@@ -15,7 +15,7 @@ from labkit.base.errors import Unsupported
 from labkit.base.paths import LabPaths
 
 if TYPE_CHECKING:
-    from labkit.host.isolation.probe import Probe
+    from labkit.host.isolation.probe import Finding, Probe
     from labkit.host.isolation.spec import HostNamespaces
 
 __all__ = ["DEFAULT_NODE", "Ground", "prepare_ground"]
@@ -31,6 +31,8 @@ class Ground:
     probe: Probe
     host: HostNamespaces | None
     node: str = DEFAULT_NODE
+    findings: tuple[Finding, ...] = ()
+    """The doctor's findings, where they had to be made before entering a user namespace."""
 
 
 def prepare_ground(paths: LabPaths, mode: str) -> Ground:
@@ -53,10 +55,15 @@ def prepare_ground(paths: LabPaths, mode: str) -> Ground:
     host = anchor.find_anchor(paths, DEFAULT_NODE)
     if host is None:
         host = anchor.start_anchor(paths, DEFAULT_NODE, found)
+    findings: tuple[Finding, ...] = ()
     if found.mode == "rootless":
+        from labkit.host.isolation.doctor import examine
+
+        # Inside, this process is uid 0 and would take itself for root: ask before.
+        findings = tuple(examine(paths, found))
         anchor.enter_user_namespace(host)
     _survive_memory_pressure()
-    return Ground(found.mode, found, host)
+    return Ground(found.mode, found, host, findings=findings)
 
 
 def _survive_memory_pressure() -> None:

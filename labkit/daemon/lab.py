@@ -167,15 +167,15 @@ class Lab:
             ],
             "warnings": warnings(self.ground),
             "limits": limits(self.boxes.groups),
-            "images": await asyncio.to_thread(image_source, self.images),
+            "images": await image_source(),
             "leftovers": await leftovers(self),
         }
 
-    def doctor(self) -> list[Json]:
+    async def doctor(self) -> list[Json]:
         """The body of GET /v1/doctor."""
         from labkit.daemon.lab_report import doctor
 
-        return doctor(self)
+        return await doctor(self)
 
     def catalog(self) -> list[Json]:
         """The body of GET /v1/catalog."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from labkit.daemon.sockets import is_answered
 from labkit.host.isolation.spec import ResourceLimits
 
 if TYPE_CHECKING:
     from labkit.daemon.ground import Ground
     from labkit.daemon.lab import Lab
-    from labkit.host.image.store import ImageStore
     from labkit.host.isolation.cgroups import CgroupDriver
     from labkit.host.isolation.probe import Finding
 
 __all__ = ["doctor", "image_source", "leftovers", "limits", "warnings"]
 
-_DISK_LOW_BYTES = 500_000_000
+_REGISTRY_WAIT_S = 0.3
 # One limit of each kind, small enough to be valid everywhere; asking which would not hold changes
 # nothing.
 _SAMPLES = {
@@ -51,21 +51,25 @@ def warnings(ground: Ground) -> list[str]:
     return missing
 
 
-def image_source(store: ImageStore) -> dict[str, str]:
-    """Where this lab's images came from, and where the next one would: what happened, not hopes."""
-    from labkit.host.image.catalog import STAND_IN_LABEL
+_asking: asyncio.Task[object] | None = None
 
-    others = [
-        image
-        for image in store.images()
-        if STAND_IN_LABEL not in ((image.config.get("config") or {}).get("Labels") or {})
-    ]
-    if others:
-        return {"source": "registry", "why": f"{len(others)} images here are no stand-ins"}
-    return {
-        "source": "stand-in",
-        "why": "no registry has been reached: images are built from this machine's own programs",
-    }
+
+async def image_source() -> dict[str, str]:
+    """Where official images come from now: what really happened when a registry was asked.
+
+    Nobody having asked yet, it is asked in the background; the answer is waited for only shortly,
+    because a status must not take as long as an unreachable registry.
+    """
+    from labkit.host.image import sources
+
+    global _asking
+    found = sources.state()
+    if found.source == "unknown":
+        if _asking is None or _asking.done():
+            _asking = asyncio.ensure_future(sources.probe_registry())
+        await asyncio.wait({_asking}, timeout=_REGISTRY_WAIT_S)
+        found = sources.state()
+    return {"source": found.source, "why": found.why}
 
 
 async def leftovers(lab: Lab) -> dict[str, int]:
@@ -84,32 +88,42 @@ def _line(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _limit_line(limit: dict[str, Any]) -> dict[str, Any]:
+def _limit_line(limit: dict[str, Any], ground: Ground) -> dict[str, Any]:
     holds = limit["holds"]
     return {
         "name": f"{limit['name']} limits",
         "ok": holds,
         "found": "enforced" if holds else limit["why"],
-        "meaning": "" if holds else "containers run without this limit",
-        "fix": "" if holds else "see the chapter on limits for what to delegate",
+        "meaning": "" if holds else "containers run without this limit, and say so",
+        "fix": "" if holds else _limit_fix(ground),
     }
 
 
-def doctor(lab: Lab) -> list[dict[str, Any]]:
-    """GET /v1/doctor: the machine's findings, then the lab's own."""
-    lines = [_line(finding) for finding in lab.ground.probe.reasons]
-    lines += [_limit_line(limit) for limit in limits(lab.boxes.groups)]
-    free = shutil.disk_usage(lab.paths.home).free
-    lines.append(
-        {
-            "name": "disk",
-            "ok": free >= _DISK_LOW_BYTES,
-            "found": f"{free / 1e9:.1f} GB free in {lab.paths.home}",
-            "meaning": "" if free >= _DISK_LOW_BYTES else "images may not fit",
-            "fix": "" if free >= _DISK_LOW_BYTES else "docker system prune -a, or free some space",
-        }
+def _limit_fix(ground: Ground) -> str:
+    """What makes a limit hold that does not: it depends on who may write to the groups."""
+    if ground.mode == "rootful":
+        return "nothing to do here: this kernel or its boot options leave the controller out"
+    if ground.probe.cgroup == "v2":
+        return (
+            "log in through systemd and start the lab with: "
+            "systemd-run --user --scope -p Delegate=yes labkit up"
+        )
+    return (
+        "run the lab as root, or boot with systemd.unified_cgroup_hierarchy=1: "
+        "cgroup v1 cannot be shared with ordinary users"
     )
-    source = image_source(lab.images)
+
+
+async def doctor(lab: Lab) -> list[dict[str, Any]]:
+    """GET /v1/doctor: the machine's findings, then the lab's own."""
+    found: Iterable[Finding] = lab.ground.findings
+    if not found:
+        from labkit.host.isolation.doctor import examine
+
+        found = await asyncio.to_thread(examine, lab.paths, lab.ground.probe)
+    lines = [_line(finding) for finding in found]
+    lines += [_limit_line(limit, lab.ground) for limit in limits(lab.boxes.groups)]
+    source = await image_source()
     lines.append(
         {
             "name": "images",
@@ -119,14 +133,14 @@ def doctor(lab: Lab) -> list[dict[str, Any]]:
             "fix": "",
         }
     )
-    writable = os.access(lab.paths.run, os.W_OK)
+    reachable = is_answered(lab.paths.docker_socket)
     lines.append(
         {
             "name": "sockets",
-            "ok": writable,
+            "ok": reachable,
             "found": str(lab.paths.docker_socket),
-            "meaning": "" if writable else "new sockets cannot be made",
-            "fix": "" if writable else f"chmod u+w {lab.paths.run}",
+            "meaning": "" if reachable else "clients cannot connect: the socket was removed",
+            "fix": "" if reachable else "labkit down && labkit up",
         }
     )
     return lines

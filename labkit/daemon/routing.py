@@ -28,6 +28,7 @@ _LOG = logging.getLogger("labkit.api")
 _PREFIX = re.compile(r"/v([0-9.]+)(?=/)")
 _VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\Z")
 _VARIABLE = re.compile(r"\{(\w+)(:path)?\}")
+_LOGGED_CHARS = 200
 _NUMBERS = itertools.count(1)
 
 S = TypeVar("S")
@@ -120,6 +121,13 @@ def error_answer(error: LabkitError, *, with_hint: bool) -> web.Response:
     return json_answer(body, status=error.http_status)
 
 
+def _path(request: web.Request) -> str:
+    """The path for a line of the log; nobody needs to read more of a long one."""
+    return (
+        request.path if len(request.path) <= _LOGGED_CHARS else request.path[:_LOGGED_CHARS] + "…"
+    )
+
+
 def build_app(
     state: S, routes: Iterable[Route], *, versioned: bool, headers: Mapping[str, str]
 ) -> web.Application:
@@ -150,7 +158,7 @@ def build_app(
             return await route(request, number)
         except LabkitError as error:
             level = logging.WARNING if error.http_status >= 500 else logging.DEBUG
-            _LOG.log(level, "request %d %s %s: %s", number, request.method, request.path, error)
+            _LOG.log(level, "request %d %s %s: %s", number, request.method, _path(request), error)
             return error_answer(error, with_hint=not versioned)
         except web.HTTPRequestEntityTooLarge:
             return json_answer({"message": "http: request body too large"}, status=413)
@@ -159,7 +167,7 @@ def build_app(
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception:  # noqa: BLE001 - the log gets it whole, the client one sentence
-            _LOG.exception("request %d %s %s failed", number, request.method, request.path)
+            _LOG.exception("request %d %s %s failed", number, request.method, _path(request))
             message = f"internal error in request {number}; the daemon's log has the details"
             return json_answer({"message": message}, status=500)
 

@@ -101,7 +101,9 @@ def labkit(folder: Path) -> Iterator[Run]:
     """A lab of its own."""
     env = {**os.environ, "LABKIT_HOME": str(folder / "home"), "LABKIT_RUN": str(folder / "run")}
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "labkit.daemon"], env=env, cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "labkit.daemon", "--log-level", "error"], env=env, cwd=ROOT
+    )
     _await_socket(folder / "run" / "docker.sock", process)
     print(f"labkitd: first _ping after {(time.monotonic() - began) * 1e3:.0f} ms")
     api = Api(folder / "run" / "docker.sock")

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from labkit.daemon.docker_api import (
+    archives,
     container_io,
     containers,
     execs,
@@ -28,7 +29,7 @@ from .conftest import Lab
 SEED = int(os.environ.get("LABKIT_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 ROUTES = [
     route
-    for module in (system, containers, container_io, execs, images, networks, volumes)
+    for module in (system, containers, container_io, execs, archives, images, networks, volumes)
     for route in module.ROUTES
 ]
 LAB_ROUTES = [route for module in (views, boxes, host_exec) for route in module.ROUTES]
@@ -97,7 +98,7 @@ def _get(lab: Lab, path: str) -> str:
     return json.dumps(found)
 
 
-_MAKERS = ("/images/create", "/volumes/create", "/v1/boxes", "/v1/host/exec")
+_MAKERS = ("/auth", "/images/create", "/volumes/create", "/v1/boxes", "/v1/host/exec")
 
 
 def _is_meaningful(method: str, path: str) -> bool:
@@ -108,7 +109,7 @@ def _is_meaningful(method: str, path: str) -> bool:
         or (method == "DELETE" and bare.startswith("/images/"))
         or (method == "POST" and bare in _MAKERS)
         or bare.startswith("/events")
-        or bare.endswith(("prune", "/tag"))
+        or bare.endswith(("prune", "/tag", "/push", "/load"))
     )
 
 

@@ -8,7 +8,9 @@ import pty
 import re
 import select
 import subprocess
+import tarfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -258,6 +260,26 @@ def test_volumes_outlive_their_containers(clean_lab: Lab) -> None:
     assert "data" not in lab.ok("volume", "prune", "-f")
     assert "data" in lab.ok("volume", "prune", "-a", "-f")
     assert lab.docker("volume", "inspect", "data").returncode == 1
+
+
+def test_images_and_containers_leave_and_enter_as_archives(clean_lab: Lab, tmp_path: Path) -> None:
+    lab = clean_lab
+    archive = str(tmp_path / "image.tar")
+    lab.ok("tag", "busybox", "copy:one")
+    lab.ok("save", "-o", archive, "copy:one")
+    lab.ok("rmi", "copy:one")
+    assert "Loaded image: copy:one" in lab.ok("load", "-i", archive)
+    assert lab.ok("run", "--rm", "--network", "none", "copy:one", "echo", "again") == "again\n"
+    lab.ok("rmi", "copy:one")
+    missing = lab.docker("save", "-o", archive, "no-such-image")
+    assert missing.returncode == 1
+    assert "No such image" in missing.stderr
+    lab.ok("run", "--name", "made", "busybox", "sh", "-c", "echo mine > /mine")
+    lab.ok("export", "-o", str(tmp_path / "tree.tar"), "made")
+    with tarfile.open(tmp_path / "tree.tar") as tree:
+        found = tree.extractfile("mine")
+        assert found is not None
+        assert found.read() == b"mine\n"
 
 
 def test_stats_of_a_running_container(clean_lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.daemon.docker_api import (
+    archives,
     container_io,
     containers,
     execs,
@@ -28,7 +29,7 @@ def build_docker_app(engine: Engine) -> web.Application:
     """The application to serve on one host's docker.sock."""
     routes = [
         route
-        for module in (system, containers, container_io, execs, images, networks, volumes)
+        for module in (system, containers, container_io, execs, archives, images, networks, volumes)
         for route in module.ROUTES
     ]
     return build_app(engine, routes, versioned=True, headers=VERSION_HEADERS)

@@ -24,7 +24,7 @@ async def status(call: Call[Lab]) -> web.Response:
 
 async def doctor(call: Call[Lab]) -> web.Response:
     """GET /v1/doctor: each thing looked at, what was found, what it means, how to mend it."""
-    return json_answer(call.state.doctor())
+    return json_answer(await call.state.doctor())
 
 
 async def catalog(call: Call[Lab]) -> web.Response:
