@@ -29,7 +29,9 @@ class Recording:
     calls: list[dict[str, Any]] = field(default_factory=list)
     timeline: dict[str, Any] | None = None
     problem: str = ""
+    started: str = ""
     processes: list[dict[str, Any]] = field(default_factory=list)
+    alive: list[dict[str, Any]] = field(default_factory=list)
 
 
 class RecordingClient:
@@ -130,6 +132,9 @@ def run_explain(notebook: Notebook, text: str, *, keep: bool) -> Any:
         )
         code = docker_main(words, client, surface)
         recording.calls = client.calls
+        if recording.timeline is None and recording.started:
+            # An exec's connection is there before its process; now its steps are known.
+            _fetch(notebook, recording.started, recording)
         return code
 
     notebook.guard(work, keep=False)
@@ -152,11 +157,13 @@ def _shown(text: str) -> str:
 
 def _fetch(notebook: Notebook, path: str, recording: Recording) -> None:
     """Ask for the kernel's steps and for the processes while they live."""
+    recording.started, recording.problem = path, ""
     kind, _, identifier = path.strip("/").partition("/")
     what = "execs" if kind == "exec" else "containers"
     try:
         lab = notebook.session.lab()
         found = lab.json("GET", "/v1/views/namespaces")["processes"]
+        recording.alive = found if not recording.alive else recording.alive
         recording.timeline = lab.json("GET", f"/v1/{what}/{identifier}/timeline")
     except LabkitError as error:
         # A real engine has no timeline: then the client's part is all there is to see.
@@ -164,7 +171,7 @@ def _fetch(notebook: Notebook, path: str, recording: Recording) -> None:
         return
     container = (recording.timeline or {}).get("container") or {}
     told = list((recording.timeline or {}).get("processes") or [])
-    recording.processes = _process_chain(found, str(container.get("id", "")), told)
+    recording.processes = _process_chain(recording.alive, str(container.get("id", "")), told)
 
 
 def _process_chain(

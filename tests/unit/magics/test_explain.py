@@ -128,6 +128,33 @@ def test_explain_runs_the_command_and_shows_the_timeline(
     }
 
 
+def test_steps_that_are_known_only_afterwards_are_asked_for_again(
+    shell: Any, docker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeClient({("POST", "/exec/e1/start"): "stream"})
+    lab = FakeClient({("GET", "/v1/views/namespaces"): namespaces_example()})
+    monkeypatch.setattr(Session, "docker", lambda self: engine)
+    monkeypatch.setattr(Session, "lab", lambda self: lab)
+
+    def script(words: Any, client: Any, surface: Any) -> int:
+        assert client.hijack("/exec/e1/start") == "stream"
+        timeline = {"container": {"id": WEB["id"]}, "steps": timeline_steps()}
+        lab.answers["GET", "/v1/execs/e1/timeline"] = timeline
+        return 0
+
+    docker.script = script
+    with capture_output() as captured:
+        shell.run_cell("%explain docker exec web true").raise_error()
+    text = captured.outputs[0].data["text/plain"]
+    assert "execve()" in text
+    assert "not known" not in text
+    del lab.answers["GET", "/v1/execs/e1/timeline"]
+    docker.script = lambda words, client, surface: client.hijack("/exec/e1/start") and 0
+    with capture_output() as captured:
+        shell.run_cell("%explain docker exec web true").raise_error()
+    assert "The kernel's steps are not known" in captured.outputs[0].data["text/plain"]
+
+
 def test_explain_refuses_what_starts_nothing(shell: Any, docker: Any) -> None:
     for line in ("docker ps", "", "docker run x | cat", "docker run x &"):
         with capture_output() as captured:
