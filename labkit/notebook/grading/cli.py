@@ -159,21 +159,21 @@ class _Line:
     """The one live line; on something that is not a terminal, a few plain ones."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        self.is_live = sys.stderr.isatty()
         self._last = ""
 
     def show(self, text: str) -> None:
         if text == self._last:
             return
         self._last = text
-        if self._live:
+        if self.is_live:
             sys.stderr.write(f"\r\x1b[2K{text}")
         else:
             sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
     def clear(self) -> None:
-        if self._live and self._last:
+        if self.is_live and self._last:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
         self._last = ""
@@ -244,7 +244,7 @@ class _Run:
         text = f"{done} of {total} graded"
         if review:
             text += f", {review} to look at"
-        if pending and fresh > 0:
+        if pending and fresh > 0 and self._line.is_live:
             text += f", about {(time.monotonic() - start) / fresh * pending:.0f} s left"
         self._line.show(text)
 

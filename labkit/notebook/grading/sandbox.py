@@ -310,6 +310,7 @@ class _Lab:
         socket.sethostname("lab")
         sc.loopback_up()
         os.makedirs(LAB_RUN, mode=0o700, exist_ok=True)
+        os.makedirs(f"{LAB_RUN}/bin", mode=0o700, exist_ok=True)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if self._plan.daemon:
             self._daemon = self._fork(self._become_daemon)
@@ -383,6 +384,10 @@ class _Lab:
         sc.mount(LAB_RUN, LAB_RUN, flags=sc.MS_BIND)
         kept = _locked_flags(LAB_RUN)
         sc.mount("none", LAB_RUN, flags=sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | kept)
+        # The magics put a `docker` for sh here, and nowhere else in this folder may be written.
+        sc.mount(
+            "labkit", f"{LAB_RUN}/bin", "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "size=1m,mode=700"
+        )
         for name, value in self._plan.shell_limits.items():
             _lower_limit(name, value)
         sc.forbid_new_privileges()

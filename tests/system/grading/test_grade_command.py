@@ -212,3 +212,71 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on_later(
     assert len(second) == 7
     assert second["ann"] == first["ann"]
     assert {row["status"] for row in second.values()} == {"ok"}
+
+
+def reachable_python(uid: int) -> str:
+    """An interpreter of our version that `uid` may run with our packages; "" when there is none."""
+    for program in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        try:
+            done = subprocess.run(
+                [program, "-c", "import IPython, papermill"],
+                user=uid,
+                group=uid,
+                extra_groups=[],
+                env=plain_environment(),
+                capture_output=True,
+                check=False,
+            )
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return program
+    return ""
+
+
+def plain_environment() -> dict[str, str]:
+    packages = [entry for entry in sys.path if entry.endswith("site-packages")]
+    root = str(Path(__file__).resolve().parents[3])
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": os.pathsep.join([root, *packages]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+@pytest.mark.root
+def test_an_ordinary_user_can_grade_too(short_tmp: Path) -> None:
+    uid = 61234
+    program = reachable_python(uid)
+    if not program:
+        pytest.skip("no Python with IPython and papermill that another user may run")
+    exercise = tiny.write_exercise(short_tmp)
+    hand_in(short_tmp / "subs", "ann", json.dumps(tiny.notebook(tiny.SUM, tiny.WORDS)).encode())
+    hand_in(short_tmp / "subs", "eve", tiny.as_bytes("import os\nos._exit(0)"))
+    for place, _, names in os.walk(short_tmp):
+        for name in ("", *names):
+            os.chown(os.path.join(place, name), uid, uid)
+    folders = ["--submissions", str(short_tmp / "subs"), "--out", str(short_tmp / "out")]
+    done = subprocess.run(
+        [program, "-m", "labkit.notebook.grading.cli", str(exercise), *folders],
+        user=uid,
+        group=uid,
+        extra_groups=[],
+        cwd=short_tmp,
+        env={
+            **plain_environment(),
+            "HOME": str(short_tmp),
+            "LABKIT_HOME": str(short_tmp / "home"),
+            "LABKIT_RUN": str(short_tmp / "run"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "one id, this user's" in done.stdout
+    grades = table(short_tmp / "out" / "grades.csv")
+    assert (grades["ann"]["status"], grades["ann"]["score"]) == ("ok", "5")
+    assert (grades["eve"]["status"], grades["eve"]["score"]) == ("killed", "0")
