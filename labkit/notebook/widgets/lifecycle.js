@@ -2,9 +2,9 @@
 // them, and, for a chosen container, the way it has gone. A change of state lights up its arrow.
 
 const CSS = `
-.lkl{--fg:var(--jp-ui-font-color1,#1f2328);--soft:var(--jp-ui-font-color2,#656d76);
---line:var(--jp-border-color1,#c4cad1);--back:var(--jp-layout-color1,#fff);--panel:color-mix(in srgb,var(--jp-layout-color2,#f0f2f5) 55%,var(--jp-layout-color1,#fff));
---focus:var(--jp-brand-color1,#0072B2);color:var(--fg);
+.lkl{--fg:var(--jp-ui-font-color1,var(--vscode-foreground,#1f2328));--soft:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#656d76));
+--line:var(--jp-border-color1,var(--vscode-panel-border,#c4cad1));--back:var(--jp-layout-color1,var(--vscode-editor-background,#fff));--panel:color-mix(in srgb,var(--jp-layout-color2,var(--vscode-sideBar-background,#f0f2f5)) 55%,var(--back));
+--focus:var(--jp-brand-color1,var(--vscode-focusBorder,#0072B2));color:var(--fg);
 font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px}
 .lkl *{box-sizing:border-box}
 .lkl-head{display:flex;align-items:center;gap:9px;font-size:16px;font-weight:650;margin:2px 0 6px}
@@ -28,7 +28,7 @@ font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px
 @media (prefers-reduced-motion:reduce){.lkl .arrow.go path{stroke-dasharray:none}}
 .lkl-list{display:grid;gap:6px;margin-top:6px}
 .lkl-row{all:unset;box-sizing:border-box;display:grid;grid-template-columns:minmax(7em,13em) minmax(8em,15em) 1fr;gap:2px 14px;
-padding:6px 10px;border-radius:8px;border:1px solid var(--jp-border-color2,#d0d7de);cursor:pointer;align-items:baseline}
+padding:6px 10px;border-radius:8px;border:1px solid var(--jp-border-color2,var(--vscode-panel-border,#d0d7de));cursor:pointer;align-items:baseline}
 .lkl-row:hover{background:var(--panel)}
 .lkl-row[aria-pressed=true]{border-color:var(--fg);background:var(--panel)}
 .lkl-row:focus-visible{outline:2.5px solid var(--focus);outline-offset:1px}

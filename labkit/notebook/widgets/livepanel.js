@@ -1,9 +1,9 @@
 // Draws the panel of a background job: title, state, a stop button, and the end of its output.
 
 const CSS = `
-.lkp{--fg:var(--jp-ui-font-color1,#1f2328);--soft:var(--jp-ui-font-color2,#656d76);
---line:var(--jp-border-color2,#d0d7de);--back:var(--jp-layout-color1,#fff);--panel:color-mix(in srgb,var(--jp-layout-color2,#f0f2f5) 55%,var(--jp-layout-color1,#fff));
---focus:var(--jp-brand-color1,#0072B2);--mono:var(--jp-code-font-family,ui-monospace,Menlo,monospace);
+.lkp{--fg:var(--jp-ui-font-color1,var(--vscode-foreground,#1f2328));--soft:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#656d76));
+--line:var(--jp-border-color2,var(--vscode-panel-border,#d0d7de));--back:var(--jp-layout-color1,var(--vscode-editor-background,#fff));--panel:color-mix(in srgb,var(--jp-layout-color2,var(--vscode-sideBar-background,#f0f2f5)) 55%,var(--back));
+--focus:var(--jp-brand-color1,var(--vscode-focusBorder,#0072B2));--mono:var(--jp-code-font-family,ui-monospace,Menlo,monospace);
 color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--line);border-radius:10px;
 overflow:hidden;margin:4px 2px;background:var(--back)}
 .lkp-head{display:flex;align-items:center;gap:12px;padding:7px 12px;background:var(--panel);border-bottom:1px solid var(--line)}

@@ -2,9 +2,9 @@
 // this module lays it out, keeps focus, and turns a tile over when its namespace changes.
 
 const CSS = `
-.lkn{--fg:var(--jp-ui-font-color1,#1f2328);--soft:var(--jp-ui-font-color2,#656d76);
---line:var(--jp-border-color2,#d0d7de);--back:var(--jp-layout-color1,#fff);
---panel:color-mix(in srgb,var(--jp-layout-color2,#f0f2f5) 55%,var(--jp-layout-color1,#fff));--focus:var(--jp-brand-color1,#0072B2);
+.lkn{--fg:var(--jp-ui-font-color1,var(--vscode-foreground,#1f2328));--soft:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#656d76));
+--line:var(--jp-border-color2,var(--vscode-panel-border,#d0d7de));--back:var(--jp-layout-color1,var(--vscode-editor-background,#fff));
+--panel:color-mix(in srgb,var(--jp-layout-color2,var(--vscode-sideBar-background,#f0f2f5)) 55%,var(--back));--focus:var(--jp-brand-color1,var(--vscode-focusBorder,#0072B2));
 --mono:var(--jp-code-font-family,ui-monospace,Menlo,monospace);
 color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);
 padding:4px 2px 8px;container-type:inline-size}
@@ -64,7 +64,7 @@ white-space:nowrap;overflow:hidden;text-overflow:ellipsis;vertical-align:baselin
 .lkn td .t{display:inline-block}
 .lkn td .d{color:var(--soft)}
 .lkn td.in b{font-weight:700}
-.lkn-chip{font:10.5px var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--jp-border-color1,#b6bcc4);color:var(--soft);
+.lkn-chip{font:10.5px var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--jp-border-color1,var(--vscode-panel-border,#b6bcc4));color:var(--soft);
 border-radius:8px;padding:0 6px;margin-left:8px;white-space:nowrap}
 .lkn-say{margin-top:10px;color:var(--soft);font-size:12.5px;min-height:2.9em;border-top:1px solid var(--line);padding-top:7px}
 .lkn-say b{color:var(--fg)}

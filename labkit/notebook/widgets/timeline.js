@@ -1,9 +1,9 @@
 // Draws the timeline of %explain: who did what when, one row per step, and the reason of the chosen one.
 
 const CSS = `
-.lkt{--fg:var(--jp-ui-font-color1,#1f2328);--soft:var(--jp-ui-font-color2,#656d76);
---line:var(--jp-border-color2,#d0d7de);--back:var(--jp-layout-color1,#fff);--panel:color-mix(in srgb,var(--jp-layout-color2,#f0f2f5) 55%,var(--jp-layout-color1,#fff));
---focus:var(--jp-brand-color1,#0072B2);--mono:var(--jp-code-font-family,ui-monospace,Menlo,monospace);
+.lkt{--fg:var(--jp-ui-font-color1,var(--vscode-foreground,#1f2328));--soft:var(--jp-ui-font-color2,var(--vscode-descriptionForeground,#656d76));
+--line:var(--jp-border-color2,var(--vscode-panel-border,#d0d7de));--back:var(--jp-layout-color1,var(--vscode-editor-background,#fff));--panel:color-mix(in srgb,var(--jp-layout-color2,var(--vscode-sideBar-background,#f0f2f5)) 55%,var(--back));
+--focus:var(--jp-brand-color1,var(--vscode-focusBorder,#0072B2));--mono:var(--jp-code-font-family,ui-monospace,Menlo,monospace);
 color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);padding:4px 2px 8px}
 .lkt *{box-sizing:border-box}
 .lkt-head{display:flex;align-items:baseline;gap:14px;margin:2px 0 10px}
