@@ -35,6 +35,7 @@
 #include <sys/wait.h>
 
 #include "applets.h"
+#include "hostroot.h"
 #include "lk.h"
 
 enum { MAX_REBUILT = 8, MAX_VIEWS = 8 };
@@ -247,8 +248,9 @@ static int build_host(const char *node, int ready, bool user, struct view *views
     }
     if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS) < 0)
         return lk_fail(error, "make the host's namespaces", "unshare(mnt, net, uts)");
-    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-        return lk_fail(error, "keep mounts to ourselves", "/");
+    rc = lk_own_root(MS_SLAVE, error);
+    if (rc < 0)
+        return rc;
     /* Descriptors opened before belong to the old mount namespace, whose mounts cannot be bound
      * into this one: open the same paths again. */
     for (size_t i = 0; i < count; i++) {
@@ -434,7 +436,8 @@ static int probe(int argc, char **argv) {
     (void)attempt("uts", unshare(CLONE_NEWUTS));
     (void)attempt("ipc", unshare(CLONE_NEWIPC));
     (void)attempt("cgroup", unshare(CLONE_NEWCGROUP));
-    if (attempt("private", mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) < 0)
+    struct lk_error error = {0};
+    if (attempt("private", lk_own_root(MS_PRIVATE, &error)) < 0)
         return 0;
     if (argc > 3)
         (void)attempt("overlay_home", try_overlay(argv[3], user));
