@@ -205,3 +205,45 @@ def test_the_notebook_of_an_exercise_is_never_written_to(
     grade(LOAD, "open('data/note.txt', 'w').write('changed')", exercise=web_exercise)
     assert {path: path.stat().st_mtime_ns for path in web_exercise.folder.rglob("*")} == before
     assert Path(web_exercise.folder / "data" / "note.txt").read_text() == "given"
+
+
+def test_the_world_of_a_check_answers_from_the_daemon(
+    factory: LabFactory, web_exercise: Exercise
+) -> None:
+    lab = factory.open(web_exercise)
+    try:
+        lab.wait_ready()
+        for source in (
+            LOAD,
+            START,
+            "%docker run --name gone -e A=1 -m 32m busybox sh -c 'touch /new; exit 3'",
+            "import labkit; labkit.answer('key', [1, 2])",
+            "box = labkit.Box('jail'); box.unshare('uts'); box.cgroup(memory='32m', pids=20)",
+        ):
+            outcome = lab.session.run(source, 30)
+            assert outcome.ok, outcome.outputs
+        world = lab.world(seed=5)
+        assert {one.name for one in world.containers()} == {"web", "gone"}
+        assert [one.name for one in world.containers(all=False)] == ["web"]
+        assert [one.name for one in world.containers(status="exited")] == ["gone"]
+        gone = world.container("gone")
+        assert (gone.exit_code, gone.env["A"], gone.memory_bytes) == (3, "1", 32 << 20)
+        assert {"Path": "/new", "Kind": 1} in world.changes("gone")
+        assert world.image("busybox")["RepoTags"] == ["busybox:latest"]
+        assert world.top("web")
+        events = [one["Action"] for one in world.events(type="container", container="gone")]
+        assert events[:2] == ["create", "start"] or "start" in events
+        assert "die" in events
+        assert [one["state"] for one in world.history("gone")][-1] == "exited"
+        assert world.timeline("web")["steps"]
+        assert world.status()["version"]
+        assert (world.answer("key"), world.seed) == ([1, 2], 5)
+        own, host = world.namespaces_of("jail"), world.host_namespaces()
+        assert own["uts"] != host["uts"]
+        assert own["net"] == host["net"]
+        assert world.cgroup("jail")["memory_limit_bytes"] == 32 << 20
+        assert world.cgroup("gone")["memory_limit_bytes"] == 32 << 20
+        assert [box["name"] for box in world.boxes()] == ["jail"]
+        assert world.exec("web", ["sh", "-c", "echo out; echo err >&2; exit 4"]).exit_code == 4
+    finally:
+        assert lab.close() == []
