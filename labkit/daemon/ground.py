@@ -44,6 +44,11 @@ def prepare_ground(paths: LabPaths, mode: str) -> Ground:
     from labkit.host.isolation import anchor
     from labkit.host.isolation.probe import probe
 
+    if mode != "hollow" and os.geteuid() != 0:
+        from labkit.host.isolation.cgroups.delegation import enter_delegated_scope
+
+        # First of all: the probe must see the groups that this user may make.
+        enter_delegated_scope(paths.instance)
     found = probe(paths)
     if mode not in ("auto", found.mode, "hollow"):
         raise Unsupported(
