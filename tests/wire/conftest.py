@@ -96,7 +96,7 @@ class Lab:
             headers = {} if body is None else {"Content-Type": "application/json"}
             connection.request(method, path, body=data, headers=headers)
             answer = connection.getresponse()
-            text = answer.read().decode()
+            text = answer.read().decode(errors="replace")
         try:
             return answer.status, json.loads(text)
         except ValueError:

@@ -74,7 +74,8 @@ def _requests(dice: random.Random, count: int, routes: list[Any]) -> Iterator[tu
             for name in dice.sample(QUERY_NAMES, dice.randrange(4))
         )
         if "logs" in path or "events" in path or "stats" in path:
-            query += "&stdout=1&until=1&stream=0&follow=0"
+            # The first value of a name counts: these would go on for as long as `keep` runs.
+            query = "stdout=1&until=1&stream=0&follow=0&" + query
         body: Any = None
         if route.method == "POST":
             body = {key: dice.choice(VALUES) for key in dice.sample(KEYS, dice.randrange(5))}
