@@ -26,7 +26,18 @@ if TYPE_CHECKING:
 
     from labkit.host.engine.context import Context
 
-__all__ = ["Exec", "ExecConfig", "create", "inspect", "resize", "run_probe", "start", "take_up"]
+__all__ = [
+    "FOLDER_PREFIX",
+    "Exec",
+    "ExecConfig",
+    "create",
+    "folder_name",
+    "inspect",
+    "resize",
+    "run_probe",
+    "start",
+    "take_up",
+]
 
 Json = dict[str, Any]
 
@@ -88,8 +99,16 @@ def _find(context: Context, exec_id: str) -> Exec:
     return found
 
 
+FOLDER_PREFIX = "exec-"
+
+
+def folder_name(exec_id: str) -> str:
+    """The name, in its container's folder, of an exec's own folder."""
+    return f"{FOLDER_PREFIX}{exec_id[:16]}"
+
+
 def _folder(context: Context, process: Exec) -> Path:
-    return context.folder(process.container.id) / f"exec-{process.id[:16]}"
+    return context.folder(process.container.id) / folder_name(process.id)
 
 
 def _check_container(container: Container) -> None:
@@ -260,8 +279,13 @@ def _stored(process: Exec) -> Json:
 
 
 async def _watch(context: Context, process: Exec, shim: ShimPort) -> None:
-    await _finish(context, process, await shim.wait())
-    await shim.cleanup()
+    try:
+        await _finish(context, process, await shim.wait())
+        await shim.cleanup()
+    except asyncio.CancelledError:
+        # The engine closes; the next one finds the shim, or its exit status, by its folder.
+        shim.detach()
+        raise
     await asyncio.to_thread(shutil.rmtree, _folder(context, process), ignore_errors=True)
 
 

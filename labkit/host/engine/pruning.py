@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["matches_prune_filters", "prune_containers"]
 
 _FILTERS = frozenset({"until", "label", "label!"})
+_AT_ONCE = 8
 
 
 def matches_prune_filters(
@@ -49,12 +50,20 @@ async def prune_containers(context: Context, filters: Filters | None) -> dict[st
             wanted, container.config.labels or {}, container.definition.created_ns, now_ns
         )
     ]
-    removed, reclaimed = [], 0
-    for container in chosen:
-        with contextlib.suppress(LabkitError, OSError):
-            size = await asyncio.to_thread(context.ports.snapshots.size, container.id)
-            await remove(context, container.id, force=False, volumes=False, link=False)
-            removed.append(container.id)
-            reclaimed += size
+    removed: list[str] = []
+    reclaimed = 0
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(container: Container) -> None:
+        nonlocal reclaimed
+        # One that was started or removed by somebody else meanwhile is left to him.
+        async with slots:
+            with contextlib.suppress(LabkitError, OSError):
+                size = await asyncio.to_thread(context.ports.snapshots.size, container.id)
+                await remove(context, container.id, force=False, volumes=False, link=False)
+                removed.append(container.id)
+                reclaimed += size
+
+    await asyncio.gather(*(one(container) for container in chosen))
     await context.emit("container", "prune", "", {"reclaimed": str(reclaimed)})
     return {"ContainersDeleted": removed or None, "SpaceReclaimed": reclaimed}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import shutil
 import time
@@ -43,13 +44,19 @@ async def recover(context: Context) -> None:
         context.containers[container.id] = container
         context.names[container.name] = container.id
     await asyncio.to_thread(_discard_orphans, context)
+    folders = await asyncio.to_thread(_scan, context)
     running_execs = context.records.load_execs()
     await asyncio.gather(
-        *(_recover_one(context, container) for container in tuple(context.containers.values()))
+        *(
+            _recover_one(context, container, folders.get(container.id))
+            for container in tuple(context.containers.values())
+        )
     )
     await asyncio.to_thread(_discard_groups, context)
     for body in running_execs:
         await execs.take_up(context, body)
+    for identifier, names in folders.items():
+        await _discard_execs(context, identifier, names)
     context.spawn(asyncio.to_thread(specs.warm_up), "warm up")
     for container in tuple(context.containers.values()):
         if _should_start(container):
@@ -73,6 +80,27 @@ def _discard_orphans(context: Context) -> None:
                 discard_files(context, identifier)
 
 
+def _scan(context: Context) -> dict[str, set[str]]:
+    """What lies in each container's folder."""
+    base = context.data / "containers"
+    return {entry.name: set(os.listdir(entry)) for entry in base.iterdir() if entry.is_dir()}
+
+
+async def _discard_execs(context: Context, identifier: str, names: set[str]) -> None:
+    """Execs whose start was not recorded: nobody was told that they run, so they end."""
+    container = context.containers.get(identifier)
+    known = set() if container is None else {execs.folder_name(key) for key in container.execs}
+    for name in names - known:
+        if name.startswith(execs.FOLDER_PREFIX):
+            folder = context.folder(identifier) / name
+            found = await context.ports.runtime.recover(folder)
+            if not isinstance(found, ExitLike):
+                with contextlib.suppress(OSError, LabkitError):
+                    await found.signal(9)
+                await found.cleanup()
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
 def _discard_groups(context: Context) -> None:
     """Control groups made for a start that never got as far as a shim."""
     groups = context.ports.runtime.cgroups
@@ -84,21 +112,21 @@ def _discard_groups(context: Context) -> None:
             groups.open(name).remove()
 
 
-async def _recover_one(context: Context, container: Container) -> None:
+async def _recover_one(context: Context, container: Container, names: set[str] | None) -> None:
+    """`names` is what lies in the container's folder, None when that is gone."""
     try:
         async with container.lock:
-            is_gone = not context.folder(container.id).exists()
-            if is_gone or container.state.status in ("removing", "dead"):
+            if names is None or container.state.status in ("removing", "dead"):
                 await finish_removal(context, container)
             else:
-                await _recover_process(context, container)
+                await _recover_process(context, container, has_shim="shim" in names)
     except (LabkitError, OSError) as error:
         _LOG.warning("recovering container %s: %s", container.name, error)
 
 
-async def _recover_process(context: Context, container: Container) -> None:
+async def _recover_process(context: Context, container: Container, *, has_shim: bool) -> None:
     folder = shim_folder(context, container.id)
-    if not await asyncio.to_thread(folder.exists):
+    if not has_shim:
         if container.state.is_live:
             await ended(context, container, None, _Lost())
         return
@@ -110,6 +138,7 @@ async def _recover_process(context: Context, container: Container) -> None:
             # The start was never recorded, so nobody was told that it ran.
             await asyncio.to_thread(_forget, context, container)
         return
+    # First of all, so that `close` lets go of it whatever happens next.
     container.shim = found
     container.exited.clear()
     if not container.state.is_live:

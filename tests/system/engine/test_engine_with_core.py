@@ -113,6 +113,7 @@ async def test_logs_are_followed_while_they_are_written(lab: Lab) -> None:
 async def test_pausing_stops_the_clock_of_the_process(lab: Lab) -> None:
     await lab.start("sh", "-c", "while :; do echo x; sleep 0.02; done", name="c1")
     await lab.engine.container_pause("c1")
+    await asyncio.sleep(0.1)  # what was in the pipe already reaches the log
     before = await lab.logs("c1")
     await asyncio.sleep(0.2)
     assert await lab.logs("c1") == before

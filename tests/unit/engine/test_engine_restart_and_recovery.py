@@ -175,6 +175,18 @@ async def test_a_start_whose_process_is_gone_and_was_not_recorded_is_undone(worl
     assert not (world.context.folder(container.id) / "shim").exists()
 
 
+async def test_an_exec_whose_start_was_not_recorded_is_ended(world: World) -> None:
+    await world.run()
+    created = await world.engine.exec_create("c1", {"Cmd": ["sleep", "9"]})
+    await world.engine.exec_start(created["Id"], {"Detach": True})
+    shim = world.runtime.last
+    await world.context.records.write(("DELETE FROM execs", ()))
+    await world.reopen(politely=False)
+    assert shim.signals == [9]
+    assert not shim.directory.exists()
+    assert world.context.find("c1").state.status == "running"
+
+
 async def test_names_history_and_events_survive(world: World) -> None:
     (await world.run()).exit(0)
     await world.ended()
