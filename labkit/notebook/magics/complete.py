@@ -75,6 +75,10 @@ def _matcher(notebook: Notebook) -> Callable[..., Any]:
         if found is None:
             return {"completions": []}
         current, words = found
+        if not words:
+            if not current or current[0] in "./~" or "/" in current:
+                return {"completions": []}  # perhaps a file, which IPython knows about
+            words = [(current, "")]  # nothing of ours, and nothing of Python's would fit
         return {
             "completions": [SimpleCompletion(word, type=text or "docker") for word, text in words],
             "matched_fragment": current,

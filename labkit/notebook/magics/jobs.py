@@ -108,6 +108,11 @@ class Job:
                 threading.Thread(target=self._end, daemon=True).start()
             self.wait(wait_s)
 
+    def kill(self) -> None:
+        """End it at once."""
+        if self._pid == os.getpid():
+            send_signal(self._process, signal.SIGKILL)
+
     def _end(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             send_signal(self._process, number)
@@ -124,7 +129,8 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: dict[int, Job] = {}
-        atexit.register(self.stop_all, wait_s=1.0)
+        # A client that is killed leaves its container running, as a closed terminal would.
+        atexit.register(self.stop_all, wait_s=1.0, kill=True)
 
     def start(self, title: str, script: str, *, stdin: bytes | None = None) -> Job:
         """Start a line of sh."""
@@ -142,10 +148,12 @@ class Jobs:
             raise NotFound(f"no job {number}", hint="%lab jobs lists them")
         return job
 
-    def stop_all(self, *, wait_s: float = 5.0) -> None:
-        """Stop whatever still runs."""
+    def stop_all(self, *, wait_s: float = 5.0, kill: bool = False) -> None:
+        """Stop whatever still runs; with `kill` nothing survives the `wait_s` seconds."""
         running = [job for job in self if job.code is None]
         for job in running:
             job.stop(wait_s=0.0)
+        deadline = time.monotonic() + wait_s
         for job in running:
-            job.wait(wait_s)
+            if job.wait(max(0.0, deadline - time.monotonic())) is None and kill:
+                job.kill()

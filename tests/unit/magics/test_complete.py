@@ -58,4 +58,9 @@ def test_a_missing_daemon_completes_nothing(shell: Any, monkeypatch: pytest.Monk
         raise Unavailable("no daemon")
 
     monkeypatch.setattr(Session, "docker", fail)
-    assert "run" not in complete(shell, "%docker r")
+    assert complete(shell, "%docker r") == ["r"]
+
+
+def test_files_are_left_to_ipython(shell: Any, proposals: Any, tmp_path: Any) -> None:
+    (tmp_path / "data.txt").touch()
+    assert "./data.txt" in complete(shell, "%docker cp ./da")

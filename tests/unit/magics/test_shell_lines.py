@@ -124,6 +124,14 @@ def test_a_job_keeps_only_the_end_of_much_output() -> None:
     assert job.characters == 60_000 * 11 + 4
 
 
+def test_at_the_kernels_end_not_even_a_deaf_job_survives() -> None:
+    jobs = Jobs()
+    job = jobs.start("deaf", "trap '' INT TERM; echo deaf; while :; do sleep 0.1; done")
+    assert job.wait_for("deaf")
+    jobs.stop_all(wait_s=0.2, kill=True)
+    assert job.wait(5) == 137
+
+
 def test_jobs_leave_no_process_behind() -> None:
     jobs = Jobs()
     jobs.start("sleep", "sleep 77.25")
