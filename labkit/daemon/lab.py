@@ -110,7 +110,7 @@ class Lab:
     async def _let_go(self) -> None:
         await self.engine.close()
         self.runtime.close()
-        self.images.close()
+        await asyncio.to_thread(self.images.close)
 
     # -- the end -------------------------------------------------------------------------------
 
