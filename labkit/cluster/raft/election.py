@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "become_follower",
     "campaign",
+    "hand_over",
     "on_timeout_now",
     "on_vote",
     "on_vote_reply",
@@ -65,10 +66,8 @@ def settle_term(node: Node, message: Message) -> bool:
 
 
 def _hears_a_leader(node: Node) -> bool:
-    return (
-        node.options.check_quorum
-        and node.leader != NO_NODE
-        and node.elapsed < node.options.election_ticks
+    return node.options.check_quorum and (
+        node.role is Role.LEADER or node.ticks < node.quiet_until
     )
 
 
@@ -136,6 +135,7 @@ def _become_leader(node: Node) -> None:
     node.leader = node.id
     node.elapsed = node.heartbeat_elapsed = 0
     node.transferee = NO_NODE
+    node.transfers = 0
     node.round = 0
     node.round_ticks = {}
     following = node.log.last_index + 1
@@ -185,9 +185,15 @@ def transfer(node: Node, target: NodeId) -> None:
     node.elapsed = 0  # the attempt gets one election timeout
     progress = node.peers[target]
     if progress.match == node.log.last_index:
-        node.send(target, TimeoutNow(node.term, node.id))
+        hand_over(node)
     else:
         replication.send_append(node, target, progress)
+
+
+def hand_over(node: Node) -> None:
+    """The target has everything. From now on somebody may win an election at any moment."""
+    node.transfers += 1
+    node.send(node.transferee, TimeoutNow(node.term, node.id))
 
 
 def on_timeout_now(node: Node, message: TimeoutNow) -> None:  # noqa: ARG001 - one shape for all

@@ -110,6 +110,7 @@ class Node:
         "log",
         "options",
         "peers",
+        "quiet_until",
         "reads_waiting",
         "refused",
         "role",
@@ -119,6 +120,7 @@ class Node:
         "term",
         "ticks",
         "transferee",
+        "transfers",
         "vote",
     )
 
@@ -169,8 +171,15 @@ class Node:
         self.granted: set[NodeId] = set()
         self.refused: set[NodeId] = set()
         self.transferee: NodeId = NO_NODE
+        self.transfers = 0
+        """How often this leader asked somebody to take over (3.10); no lease after the first."""
         self.ticks = 0
         self.elapsed = 0
+        # A leader may hold a lease that this server granted before it went down (6.4.1), and
+        # nothing on the disk says so: it must stay silent for as long as the promise could last.
+        forgotten = self.options.lease_ticks and self.term > 0
+        self.quiet_until = self.options.election_ticks if forgotten else 0
+        """No vote before this tick: a leader has been heard (4.2.3), or may have been."""
         self.heartbeat_elapsed = 0
         self.election_timeout = 0
         self.round = 0
@@ -194,14 +203,20 @@ class Node:
             if self.config.can_vote(self.id):
                 election.campaign(self)
 
+    def slept(self, ticks: int) -> None:
+        """The driver stood still for this long and gives no ticks for it: leases run out."""
+        self.ticks += ticks
+
     def receive(self, message: Message) -> None:
-        """A message has arrived.
+        """A message has arrived, of one of the types in `Message` (see `wire.py` for strangers).
 
         Raises BadMessage when it is none that a server sends; nothing has changed then.
         """
         handler = _HANDLERS.get(type(message))
         if handler is None or message.sender in (NO_NODE, self.id) or message.term < 0:
             raise BadMessage(f"node {self.id} cannot make sense of {message!r}")
+        if handler is replication.on_append and message.entries:  # type: ignore[union-attr]
+            replication.check_entries(message)  # type: ignore[arg-type]
         if message.term != self.term and not election.settle_term(self, message):
             return
         handler(self, message)

@@ -77,9 +77,9 @@ def _begin(node: Node, origin: NodeId, context: Any) -> None:
         node.reads_waiting.append(Waiting(origin, context, -1, -1))
         return
     index = node.commit
-    if (len(node.config.voters) == 1 and not node.config.outgoing) or (
-        node.options.lease_ticks and _has_lease(node)
-    ):
+    # Alone it needs nobody's word; a leader that is leaving a cluster of one other is not alone.
+    alone = node.config.voters == {node.id} and not node.config.outgoing
+    if alone or (node.options.lease_ticks and _has_lease(node)):
         _answer(node, origin, context, index)
     else:
         node.reads_waiting.append(Waiting(origin, context, index, node.round + 1))
@@ -131,11 +131,9 @@ def _has_lease(node: Node) -> bool:
     for old in [number for number in node.round_ticks if number < confirmed]:
         del node.round_ticks[old]
     began = node.round_ticks.get(confirmed)
-    # A transfer lets a voter forget its leader at once, and with it the lease.
+    # Who is asked to take over may do so whenever that message arrives, however late.
     return (
-        began is not None
-        and node.transferee == NO_NODE
-        and node.ticks - began < node.options.lease_ticks
+        began is not None and not node.transfers and node.ticks - began < node.options.lease_ticks
     )
 
 

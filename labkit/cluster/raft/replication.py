@@ -18,7 +18,6 @@ from labkit.cluster.raft.types import (
     Role,
     Snapshot,
     SnapshotReply,
-    TimeoutNow,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Incoming",
     "broadcast",
+    "check_entries",
     "compact",
     "heartbeat",
     "leader_tick",
@@ -135,6 +135,11 @@ def on_append_reply(node: Node, message: AppendReply) -> None:
     progress = node.peers.get(message.sender)
     if node.role is not Role.LEADER or progress is None:
         return
+    if message.round > node.round or (message.ok and message.index > node.log.last_index):
+        raise BadMessage(
+            f"node {message.sender} claims entry {message.index} and round {message.round} of a "
+            f"log that ends at {node.log.last_index} in round {node.round}"
+        )
     progress.recent_active = True
     if message.round > progress.round:
         progress.round = message.round
@@ -142,11 +147,6 @@ def on_append_reply(node: Node, message: AppendReply) -> None:
     if not message.ok:
         _refused(node, message, progress)
         return
-    if message.index > node.log.last_index:
-        raise BadMessage(
-            f"node {message.sender} claims entry {message.index} of a log that ends at "
-            f"{node.log.last_index}"
-        )
     news = progress.accepted(message.index)
     if progress.flow is Flow.PROBE or (
         progress.flow is Flow.SNAPSHOT and progress.match >= progress.snapshot_index
@@ -156,7 +156,7 @@ def on_append_reply(node: Node, message: AppendReply) -> None:
         if maybe_commit(node) and node.role is Role.LEADER:
             broadcast(node)
         if node.transferee == message.sender and progress.match == node.log.last_index:
-            node.send(message.sender, TimeoutNow(node.term, node.id))
+            election.hand_over(node)
     if node.role is Role.LEADER and progress.next <= node.log.last_index:
         send_append(node, message.sender, progress)
 
@@ -212,7 +212,6 @@ def on_append(node: Node, message: Append) -> None:
         return
     last = prev + len(entries)
     if entries:
-        _check_entries(message)
         _take_entries(node, entries)
     commit = min(message.commit, last)
     if commit > node.commit:
@@ -220,7 +219,8 @@ def on_append(node: Node, message: Append) -> None:
     node.send(message.sender, AppendReply(node.term, node.id, True, last, 0, 0, message.round))
 
 
-def _check_entries(message: Append) -> None:
+def check_entries(message: Append) -> None:
+    """Raises BadMessage when the entries have a gap, or terms that no log has."""
     index, term = message.prev_index, message.prev_term
     for entry in message.entries:
         index += 1
@@ -251,6 +251,7 @@ def _follow(node: Node, leader: NodeId) -> None:
     if node.role is not Role.FOLLOWER or node.leader != leader:
         election.become_follower(node, node.term, leader)
     node.elapsed = 0
+    node.quiet_until = node.ticks + node.options.election_ticks
 
 
 # -- snapshots -----------------------------------------------------------------------------------
@@ -332,6 +333,11 @@ def on_snapshot_reply(node: Node, message: SnapshotReply) -> None:
     progress = node.peers.get(message.sender)
     if node.role is not Role.LEADER or progress is None:
         return
+    if message.round > node.round or message.offset < 0:
+        raise BadMessage(
+            f"node {message.sender} claims byte {message.offset} and round {message.round} of a "
+            f"snapshot sent up to round {node.round}"
+        )
     progress.recent_active = True
     if message.round > progress.round:
         progress.round = message.round

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from labkit.base.errors import LabkitError
 from labkit.cluster.raft.errors import InvariantViolated
 from labkit.cluster.raft.simulation.cluster import Cluster
 
-__all__ = ["Faults"]
+__all__ = ["ALL_KINDS", "Faults"]
 
 MS = 1_000_000
 
+ALL_KINDS = (
+    "crash",
+    "crash_leader",
+    "reboot",
+    "reboot_all",
+    "chase_leaders",
+    "pause",
+    "pause_leader",
+    "cut",
+    "cut",
+    "cut_off_leader",
+    "quarrel",
+    "clog",
+    "transfer",
+    "change",
+)
+"""Every kind of fault; what stands here twice happens twice as often."""
+
 
 class Faults:
-    """Injects one fault after another, every `every_ns` on average, and counts them by name."""
+    """Injects one fault after another, every `every_ns` on average, and counts them by name.
 
-    def __init__(self, cluster: Cluster, every_ns: int = 700 * MS) -> None:
+    `kinds` are names from ALL_KINDS: fewer of them look harder at one corner.
+    """
+
+    def __init__(
+        self, cluster: Cluster, every_ns: int = 700 * MS, kinds: Iterable[str] = ALL_KINDS
+    ) -> None:
         self._cluster = cluster
         self._every_ns = every_ns
         self.counts: Counter[str] = Counter()
-        self._kinds: tuple[Callable[[], str], ...] = (
-            self._crash,
-            self._crash_leader,
-            self._reboot,
-            self._reboot_all,
-            self._chase_leaders,
-            self._pause,
-            self._cut,
-            self._cut,
-            self._cut_off_leader,
-            self._clog,
-            self._transfer,
-            self._change,
+        self._kinds: tuple[Callable[[], str], ...] = tuple(
+            getattr(self, f"_{kind}") for kind in kinds
         )
         self._plan()
 
@@ -98,8 +110,17 @@ class Faults:
         self._cluster.loop.after(self._delay(400 * MS), self._resume, server.id)
         return "pause"
 
+    def _pause_leader(self) -> str:
+        """A leader that stands still and then goes on as if no time had passed."""
+        leader = self._cluster.leader()
+        if leader is None:
+            return ""
+        leader.paused = True
+        self._cluster.loop.after(self._delay(300 * MS), self._resume, leader.id)
+        return "leader paused"
+
     def _resume(self, server_id: int) -> None:
-        self._cluster.servers[server_id].paused = False
+        self._cluster.servers[server_id].resume()
 
     def _cut(self) -> str:
         rng = self._cluster.rng
@@ -119,6 +140,30 @@ class Faults:
         self._cluster.network.cut([leader.id], others)
         self._cluster.loop.after(self._delay(1500 * MS), self._cluster.network.heal)
         return "leader cut off"
+
+    def _quarrel(self, rounds: int = 40) -> str:
+        """Leaders that reach only a few, one after the other, over each other's logs (figure 3.7).
+
+        Each round lets a leader speak to a minority for a moment, stops it, and lets somebody
+        stand up among the others; those who were stopped come back with what they have.
+        """
+        cluster, rng = self._cluster, self._cluster.rng
+        cluster.network.heal()
+        everyone = sorted(cluster.servers)
+        leader = cluster.leader()
+        if leader is not None:
+            others = [server for server in everyone if server != leader.id]
+            rng.shuffle(others)
+            few = [leader.id, *others[: rng.randrange(max(1, len(others) // 2))]]
+            cluster.network.cut(few, [server for server in everyone if server not in few])
+            cluster.propose(leader.id, "quarrel", rounds)
+            if rng.random() < 0.5:
+                cluster.loop.after(self._delay(5 * MS), self._blink, leader.id)
+        if rounds:
+            cluster.loop.after(self._delay(60 * MS), self._quarrel, rounds - 1)
+        else:
+            cluster.network.heal()
+        return "quarrel"
 
     def _clog(self) -> str:
         self._cluster.network.clog(self._any(), self._any(), self._delay(300 * MS))

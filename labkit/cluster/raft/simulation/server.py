@@ -32,6 +32,7 @@ class Server:
         "cluster",
         "disk",
         "id",
+        "missed_ticks",
         "node",
         "paused",
         "state",
@@ -44,6 +45,7 @@ class Server:
         self.disk = SimDisk()
         self.up = False
         self.paused = False
+        self.missed_ticks = 0
         self._generation = 0
         self._flushing = False
         self.node: Node = cluster.make_node(server_id, journal.recover(self.disk))
@@ -59,7 +61,7 @@ class Server:
         self.node = self.cluster.make_node(self.id, found)
         self._generation += 1
         self._flushing = False
-        self.up, self.paused = True, False
+        self.up, self.paused, self.missed_ticks = True, False, 0
         self.state, self.applied = {}, 0
         if found.snapshot is not None:
             self._restore(found.snapshot)
@@ -79,10 +81,19 @@ class Server:
         if generation != self._generation:
             return
         self.cluster.loop.after(self.cluster.tick_ns(self.id), self._tick, generation)
-        if not self.paused:
+        if self.paused:
+            self.missed_ticks += 1
+        else:
             self.cluster.events += 1
             self.node.tick()
             self.pump()
+
+    def resume(self) -> None:
+        """Go on after a pause; a real driver sees on its clock how long it stood still."""
+        if self.paused:
+            self.paused = False
+            self.node.slept(self.missed_ticks + 1)
+            self.missed_ticks = 0
 
     def receive(self, message: Message) -> None:
         """A message arrives; a stopped or paused server does not hear it."""
