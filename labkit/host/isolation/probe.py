@@ -6,6 +6,7 @@ namespaces and mounts an empty overlay; `labkit doctor` adds slower checks (doct
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -206,14 +207,36 @@ def _not_linux() -> Finding:
     )
 
 
+def _settings_against_user_namespaces() -> list[str]:
+    """What to set so that ordinary users may make user namespaces; empty if all is set so."""
+    wanted = (
+        ("kernel.unprivileged_userns_clone", "0", "1"),
+        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("user.max_user_namespaces", "0", "10000"),
+    )
+    found = []
+    for name, against, good in wanted:
+        try:
+            value = Path("/proc/sys", *name.split(".")).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if value == against:
+            found.append(f"{name}={good}")
+    return found
+
+
 def _refusal(name: str, code: int, attempts: dict[str, int]) -> Finding:
     reason = os.strerror(code) if code > 0 else "not tried"
     fix = "run as root, or in a virtual machine"
     if name == "user" or (attempts.get("user") == 0 and code in (1, 13)):
-        fix = (
-            "as root: sysctl -w kernel.unprivileged_userns_clone=1 "
-            "kernel.apparmor_restrict_unprivileged_userns=0 user.max_user_namespaces=10000"
-        )
+        settings = _settings_against_user_namespaces()
+        if settings:
+            fix = f"as root: sysctl -w {' '.join(settings)}"
+        elif name == "user" and code == errno.EPERM:
+            fix = (
+                "the settings allow them; in a chroot the kernel never does (unshare(2)), nor may "
+                "a container's filter: start labkit outside of it, or as root"
+            )
     return Finding(
         _WORDS.get(name, name),
         False,
