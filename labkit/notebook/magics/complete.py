@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from labkit.notebook.magics.line import Notebook
+if TYPE_CHECKING:
+    from labkit.notebook.magics.line import Notebook
 
 __all__ = ["candidates", "install", "uninstall"]
 
@@ -65,13 +66,15 @@ def _docker(notebook: Notebook, words: list[str], current: str) -> list[tuple[st
     return [(one.text, one.detail or one.kind) for one in found]
 
 
-def _matcher(notebook: Notebook) -> Callable[..., Any]:
+def _matcher(get_notebook: Callable[[], Notebook]) -> Callable[..., Any]:
     from IPython.core.completer import SimpleCompletion, context_matcher
 
     @context_matcher()  # type: ignore[untyped-decorator]
     def labkit_matcher(context: Any) -> dict[str, Any]:
         before = context.full_text[: _offset(context)]
-        found = candidates(notebook, before)
+        if "%" not in before:
+            return {"completions": []}
+        found = candidates(get_notebook(), before)
         if found is None:
             return {"completions": []}
         current, words = found
@@ -98,15 +101,15 @@ def _offset(context: Any) -> int:
     )
 
 
-def install(notebook: Notebook) -> Callable[..., Any]:
+def install(shell: Any, get_notebook: Callable[[], Notebook]) -> Callable[..., Any]:
     """Add our matcher to the shell's completer; the matcher, for `uninstall`."""
-    matcher = _matcher(notebook)
-    notebook.shell.Completer.custom_matchers.append(matcher)
+    matcher = _matcher(get_notebook)
+    shell.Completer.custom_matchers.append(matcher)
     return matcher
 
 
-def uninstall(notebook: Notebook, matcher: Callable[..., Any]) -> None:
+def uninstall(shell: Any, matcher: Callable[..., Any]) -> None:
     """Take it away again."""
-    matchers = notebook.shell.Completer.custom_matchers
+    matchers = shell.Completer.custom_matchers
     if matcher in matchers:
         matchers.remove(matcher)

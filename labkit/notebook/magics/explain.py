@@ -19,6 +19,7 @@ from labkit.notebook.magics.surface import NotebookSurface
 
 __all__ = ["RecordingClient", "run_explain", "timeline_state"]
 
+_ROLES = {"shim": "shim", "container": "container", "init": "container"}
 _EXPLAINED = ("run", "start", "exec", "create")
 
 
@@ -187,7 +188,7 @@ def _process_chain(
         name = {"daemon": "labkitd", "shim": "labkit-shim"}.get(role, "the container’s PID 1")
         link = _link(role, name, None)
         for one in told:
-            if one.get("role") == role:
+            if isinstance(one, dict) and _ROLES.get(one.get("role", "")) == role:
                 link = _link(role, name, one.get("pid"), one.get("inside"))
         for process in found:
             owner = process["owner"]

@@ -134,8 +134,8 @@ def _view(notebook: Notebook, words: list[str], _surface: NotebookSurface) -> in
 
 def _jobs(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
     jobs = notebook.session.jobs
-    if words[:1] == ["stop"] and len(words) == 2:
-        if words[1] == "all":
+    if words[:1] == ["stop"] and len(words) <= 2:
+        if words[1:] in ([], ["all"]):
             jobs.stop_all()
         else:
             jobs.get(words[1]).stop()
