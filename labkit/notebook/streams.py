@@ -125,6 +125,7 @@ class HijackedStream:
         self.headers = headers
         self._buffer = bytearray(buffered)
         self._ended = False
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +140,10 @@ class HijackedStream:
             data = self.socket.recv(_CHUNK)
         except (ConnectionResetError, BrokenPipeError):
             data = b""
+        except OSError:
+            if not self._closed:
+                raise
+            data = b""  # another thread closed it: that is the end
         self._ended = not data
         self._buffer += data
         return bool(data)
@@ -175,6 +180,7 @@ class HijackedStream:
             self.socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        self._closed = True
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that is reading
         self.socket.close()

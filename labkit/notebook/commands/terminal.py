@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -14,6 +15,11 @@ from labkit.notebook.commands.progress import bar, plain_line
 from labkit.notebook.commands.surface import Table
 
 __all__ = ["TerminalSurface"]
+
+_FORWARDED = (
+    *(signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGALRM, signal.SIGCONT),
+)
 
 
 class TerminalSurface:
@@ -61,8 +67,15 @@ class TerminalSurface:
         self.err_bytes(text.encode(errors="surrogateescape"))
 
     def out_bytes(self, data: bytes) -> None:
-        self._out.write(data)
-        self._out.flush()
+        try:
+            self._out.write(data)
+            self._out.flush()
+        except BrokenPipeError:
+            # Whoever read us has gone. Python would flush once more while it exits, and complain.
+            nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(nowhere, self._out.fileno())
+            os.close(nowhere)
+            raise
 
     def err_bytes(self, data: bytes) -> None:
         self._out.flush()
@@ -106,6 +119,24 @@ class TerminalSurface:
             return
         up = len(self._progress_rows) - row
         write(f"\x1b[{up}A\r\x1b[2K{line[: columns - 1]}\r\x1b[{up}B")
+
+    @contextlib.contextmanager
+    def forwarding(self, send: Callable[[str], None]) -> Iterator[None]:
+        """Hand the signals this process gets to `send`, by name without SIG, as Docker's client
+        does. SIGINT is not among them: it arrives as KeyboardInterrupt."""
+
+        def forward(number: int, _frame: object) -> None:
+            send(signal.Signals(number).name.removeprefix("SIG"))
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, forward) for number in _FORWARDED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def raw_mode(self, resize: Callable[[int, int], None]) -> Iterator[None]:

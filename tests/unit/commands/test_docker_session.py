@@ -162,3 +162,18 @@ def test_detach_keys_are_found_across_reads() -> None:
     assert parse_detach_keys("ctrl-a,x") == b"\x01x"
     with pytest.raises(CommandError, match="Unknown character"):
         parse_detach_keys("xy")
+
+
+def test_a_reader_that_has_gone_ends_the_command_at_once(
+    short_tmp: Path,
+) -> None:
+    class Deaf(BufferSurface):
+        def out_bytes(self, data: bytes) -> None:
+            raise BrokenPipeError
+
+    engine = world()
+    _stubborn(engine, yields=False)
+    with engine.serving(short_tmp / "docker.sock") as address:
+        client = Client(address)
+        assert main(["run", "alpine"], client=client, surface=Deaf(), cwd=short_tmp) == 1
+        client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from labkit.base.errors import CommandError, LabkitError
@@ -12,6 +13,7 @@ from labkit.notebook.commands.docker.reference import parse_image_name
 from labkit.notebook.commands.docker.session import (
     Detached,
     check_terminal,
+    forward_signals,
     parse_detach_keys,
     proxy_interrupts,
     pump,
@@ -202,7 +204,12 @@ def _follow(
         else:
             if stdin is None and body["AttachStdin"]:
                 stream.close_stdin()  # nothing will come: the container reads end of file
-            pump(stream, call.surface, tty=False, stdin=stdin, interrupt=interrupt)
+            with (
+                forward_signals(call.client, container, call.surface)
+                if interrupt is not None
+                else contextlib.nullcontext()
+            ):
+                pump(stream, call.surface, tty=False, stdin=stdin, interrupt=interrupt)
     except Detached:
         return 0 if tty else 130
     return _exit_code(waiting)

@@ -20,6 +20,7 @@ __all__ = [
     "DETACH_KEYS",
     "Detached",
     "check_terminal",
+    "forward_signals",
     "parse_detach_keys",
     "proxy_interrupts",
     "pump",
@@ -155,6 +156,22 @@ def raw_terminal(
     return context
 
 
+def forward_signals(
+    client: Client, container: str, surface: Surface
+) -> contextlib.AbstractContextManager[None]:
+    """Where the surface is a process of its own, signals sent to it go on to the container."""
+    make = getattr(surface, "forwarding", None)
+    if make is None:
+        return contextlib.nullcontext()
+
+    def send(name: str) -> None:
+        with contextlib.suppress(LabkitError):
+            client.request("POST", f"/containers/{container}/kill", query={"signal": name})
+
+    context: contextlib.AbstractContextManager[None] = make(send)
+    return context
+
+
 def pump(
     stream: HijackedStream,
     surface: Surface,
@@ -182,8 +199,6 @@ def pump(
                     raise
                 if not interrupt():
                     raise Detached from None
-            except OSError:
-                break
     finally:
         stream.close()
         if copier is not None:
