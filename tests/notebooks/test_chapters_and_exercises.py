@@ -50,6 +50,7 @@ def execute(path: Path, out: Path, *, engine: str | None, seed: int, cwd: Path) 
             engine_name=engine,
             progress_bar=False,
             cwd=str(cwd),
+            execution_timeout=90,
         )
 
 
@@ -110,7 +111,10 @@ def test_a_solution_runs_in_an_ordinary_kernel_too(
 
 @pytest.fixture(scope="module")
 def factory() -> Iterator[LabFactory]:
-    with tempfile.TemporaryDirectory(prefix="labkit-test-images-") as images, Zygote() as zygote:
+    with (
+        tempfile.TemporaryDirectory(prefix="labkit-test-images-") as images,
+        Zygote(labs=True) as zygote,
+    ):
         os.chmod(images, 0o711)
         made = LabFactory(zygote, images=Path(images))
         yield made

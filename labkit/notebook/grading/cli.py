@@ -92,7 +92,7 @@ def _grade(options: argparse.Namespace) -> int:
         )
     cancel = threading.Event()
     images = LabPaths.from_environment().home / "grading" / "images"
-    with _signals(cancel), Zygote() as zygote:
+    with _signals(cancel), Zygote(labs=True) as zygote:
         factory = LabFactory(zygote, images=images)
         try:
             grader = Grader(

@@ -18,7 +18,13 @@ from labkit.notebook.grading.session import ShellSession
 
 __all__ = ["Child", "Zygote"]
 
-_START_S = 30.0
+_START_S = 60.0
+_LAB_PACKAGES = (
+    "labkit.daemon",
+    "labkit.notebook.client",
+    "labkit.notebook.commands",
+    "labkit.notebook.magics",
+)
 
 
 @dataclass
@@ -52,9 +58,13 @@ class Child:
 
 
 class Zygote:
-    """The warm process. Use as a context manager, or call `close`."""
+    """The warm process. Use as a context manager, or call `close`.
 
-    def __init__(self) -> None:
+    With `labs` it also imports what a lab's daemon and the magics need, by name: what runs as
+    `python -m labkit.daemon` is started in a fork and costs no import there.
+    """
+
+    def __init__(self, *, labs: bool = False) -> None:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = mine
         environment = {
@@ -64,7 +74,13 @@ class Zygote:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "labkit.notebook.grading.zygote", str(theirs.fileno())],
+            [
+                sys.executable,
+                "-m",
+                "labkit.notebook.grading.zygote",
+                str(theirs.fileno()),
+                *(_LAB_PACKAGES if labs else ()),
+            ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

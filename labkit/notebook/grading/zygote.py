@@ -14,14 +14,18 @@ subprocess). The zygote ends when its socket closes, and everything it forked en
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from typing import Any
 
 from labkit.base.syscalls import die_with_parent
@@ -147,9 +151,24 @@ def _only(kept: list[int]) -> list[int]:
     return [3 + offset for offset in range(len(kept))]
 
 
+def _warm(package: str) -> None:
+    """Import a package and every module in it, so that no fork has to."""
+    try:
+        top = importlib.import_module(package)
+    except ImportError:
+        return  # whoever needs it will say so, in a fork, with better words
+    for found in pkgutil.walk_packages(getattr(top, "__path__", []), f"{package}."):
+        if not found.name.endswith(".__main__"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(found.name)
+
+
 def main(argv: list[str]) -> int:
-    """Serve on the descriptor given as the only argument."""
+    """Serve on the descriptor given first; further arguments are packages to import beforehand."""
     requests = socket.socket(fileno=int(argv[1]))
+    for package in argv[2:]:
+        _warm(package)
+    assert threading.active_count() == 1, "a thread would not survive the forks"
     # IPython insists on a folder of its own while it starts, and needs nothing in it later.
     with tempfile.TemporaryDirectory(prefix="labkit-shell-") as folder:
         os.environ["IPYTHONDIR"] = folder

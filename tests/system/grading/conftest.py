@@ -55,7 +55,10 @@ def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
     if reason := namespaces_missing():
         pytest.skip(reason)
     # Not below pytest's own folder: that one is closed to the ids a submission runs under.
-    with tempfile.TemporaryDirectory(prefix="labkit-test-images-") as images, Zygote() as zygote:
+    with (
+        tempfile.TemporaryDirectory(prefix="labkit-test-images-") as images,
+        Zygote(labs=True) as zygote,
+    ):
         os.chmod(images, 0o711)
         made = LabFactory(zygote, images=Path(images))
         yield made
