@@ -120,6 +120,10 @@ async def _recover_one(context: Context, container: Container, names: set[str] |
                 await finish_removal(context, container)
             else:
                 await _recover_process(context, container, has_shim="shim" in names)
+                # The engine may have died between recording the end and the removal.
+                is_left = container.host.auto_remove and container.state.status == "exited"
+                if is_left and container.id in context.containers:
+                    await finish_removal(context, container, volumes=True)
     except (LabkitError, OSError) as error:
         _LOG.warning("recovering container %s: %s", container.name, error)
 

@@ -14,6 +14,7 @@ import pytest
 from engine_lab import Lab, open_lab
 
 from labkit.base.paths import LabPaths
+from labkit.host.engine.container import Container
 
 VICTIM = Path(__file__).parent / "engine_victim.py"
 
@@ -111,13 +112,26 @@ async def test_a_killed_engine_is_taken_up_where_it_was(
     await lab.close()
     said = await kill_at_random(lab.paths, image_store, seed)
     again = await open_lab(lab.paths, image_store)
-    # Short ones that were running end by themselves.
+    try:
+        await settle(again, said)
+        check(again, said)
+    finally:
+        await again.close()
+
+
+async def settle(lab: Lab, said: Said) -> None:
+    """Short ones that were running end by themselves, and those that remove themselves go."""
+    containers = lab.engine.context.containers
     async with asyncio.timeout(20):
         for name, (_, kind) in said.started.items():
-            if kind == "short" and name in again.engine.context.names:
-                await (await again.engine.container_wait(name))
-        while any(item.host.auto_remove and item.state.is_live and item.definition.path != "sleep"  # noqa: ASYNC110
-                  for item in again.engine.context.containers.values()):  # fmt: skip
+            if kind == "short" and name in lab.engine.context.names:
+                await (await lab.engine.container_wait(name))
+        while any(leaves_by_itself(item) for item in containers.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    check(again, said)
-    await again.close()
+
+
+def leaves_by_itself(container: Container) -> bool:
+    """Whether it is an AutoRemove container that has run and is about to go."""
+    if not container.host.auto_remove or container.definition.path == "sleep":
+        return False
+    return container.removing or container.state.status in ("running", "exited", "removing")

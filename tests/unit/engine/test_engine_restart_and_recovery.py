@@ -129,6 +129,15 @@ async def test_an_auto_remove_container_that_ended_meanwhile_is_removed(world: W
     assert not world.snapshots.containers()
 
 
+async def test_an_auto_remove_container_whose_end_was_recorded_is_removed(world: World) -> None:
+    await world.create(HostConfig={"AutoRemove": True})
+    container = world.context.find("c1")
+    row = ("UPDATE containers SET state = ? WHERE id = ?", ('{"status": "exited"}', container.id))
+    await world.context.records.write(row)
+    await world.reopen(politely=False)
+    assert not world.context.containers
+
+
 async def test_a_half_made_container_is_thrown_away(world: World) -> None:
     identifier = "ab" * 32
     (world.context.data / "containers" / identifier).mkdir()
