@@ -255,7 +255,7 @@ async def test_a_health_check_goes_from_starting_to_unhealthy_to_healthy(world: 
     assert world.context.find("c1").state.health["Status"] == "starting"  # type: ignore[index]
 
     async def probes(code: int, until: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while world.context.find("c1").state.health["Status"] != until:  # type: ignore[index]
                 if world.runtime.last is not main:
                     world.runtime.last.exit(code)
@@ -266,6 +266,9 @@ async def test_a_health_check_goes_from_starting_to_unhealthy_to_healthy(world: 
     health = (await world.engine.container_inspect("c1"))["State"]["Health"]
     assert health["FailingStreak"] == 0
     assert 0 < len(health["Log"]) <= 5
+    async with asyncio.timeout(10):  # the event follows the record
+        while "health_status: healthy" not in world.actions():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
     told = [action for action in world.actions() if action.startswith("health_status")]
     assert told == ["health_status: unhealthy", "health_status: healthy"]
     main.exit()
