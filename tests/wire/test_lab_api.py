@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -175,8 +176,9 @@ def _host_exec(lab: Lab, body: dict[str, Any], given: bytes = b"") -> dict[int, 
         assert b" 101 " in stream.readline()
         while stream.readline() != b"\r\n":
             pass
-        client.sendall(given)
-        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # a command that has ended already hung up
+            client.sendall(given)
+            client.shutdown(socket.SHUT_WR)
         found: dict[int, bytes] = {}
         while head := stream.read(8):
             kind, size = struct.unpack(">BxxxL", head)
