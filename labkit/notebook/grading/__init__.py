@@ -5,7 +5,9 @@
     exercise.py     an exercise folder; submissions.py finds what students handed in
     shell.py        the forked IPython shell that executes a notebook's cells
     zygote.py       the warm single-threaded process that forks shells and sandboxes
-    sandbox.py      namespaces, limits and the private lab around one submission
+    plan.py, sandbox.py, sandbox_root.py   the inside of one submission's sandbox
+    lab.py, cgroups.py   the same from outside: made, limited, looked at, ended
+    verdict.py      from what happened to one status
     papermill_engine.py   papermill's plug-in point (`--engine labkit`)
     runner.py, selfcheck.py, gradebook.py, cli.py   `labkit grade`
     instant.py      `%check` and the hints

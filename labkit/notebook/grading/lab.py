@@ -21,7 +21,7 @@ from labkit.notebook.grading.answers import parse_answers
 from labkit.notebook.grading.cgroups import GroupSet, SubmissionGroup
 from labkit.notebook.grading.exercise import Exercise, Limits
 from labkit.notebook.grading.launcher import Child, Zygote
-from labkit.notebook.grading.sandbox import LAB_HOME, LAB_RUN, STUDENT_HOME, Plan
+from labkit.notebook.grading.plan import LAB_HOME, LAB_RUN, STUDENT_HOME, Plan
 from labkit.notebook.grading.session import ShellSession
 from labkit.notebook.grading.wire import Api, connect_unix
 from labkit.notebook.grading.world import World

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from labkit.base.errors import SystemFailure
-from labkit.notebook.grading.sandbox import Plan
+from labkit.notebook.grading.plan import Plan
 from labkit.notebook.grading.session import ShellSession
 
 __all__ = ["Child", "Zygote"]

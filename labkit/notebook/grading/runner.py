@@ -19,9 +19,9 @@ from labkit.base.errors import LabkitError
 from labkit.notebook.grading.exercise import Exercise, Limits
 from labkit.notebook.grading.lab import Lab, LabFactory
 from labkit.notebook.grading.notebookfile import Notebook
+from labkit.notebook.grading.plan import STUDENT_HOME
 from labkit.notebook.grading.report import Report, run_all
 from labkit.notebook.grading.result import Result, fingerprint, slug
-from labkit.notebook.grading.sandbox import STUDENT_HOME
 from labkit.notebook.grading.submissions import Submission
 from labkit.notebook.grading.verdict import Evidence, Suspicions, decide
 

@@ -29,7 +29,8 @@ import threading
 from typing import Any
 
 from labkit.base.syscalls import die_with_parent
-from labkit.notebook.grading.sandbox import Plan, run_sandbox
+from labkit.notebook.grading.plan import Plan
+from labkit.notebook.grading.sandbox import run_sandbox
 from labkit.notebook.grading.shell import LabShell, prepare, serve
 
 __all__ = ["main"]
