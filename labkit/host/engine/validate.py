@@ -14,6 +14,7 @@ from labkit.host.engine.signals import parse_signal
 from labkit.host.isolation.defaults import DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS
 
 __all__ = [
+    "LOG_FUSE",
     "LOOPBACK_ONLY",
     "check_config",
     "check_host",
@@ -260,6 +261,12 @@ def _check_unsupported(host: HostConfig) -> None:
         raise InvalidParameter(f'invalid isolation "{host.isolation}" on linux')
 
 
+LOG_FUSE = (200 << 20, 2)
+"""Size and number of log files where nothing was asked for. Docker keeps everything; here a
+forgotten `yes` would fill a student's disk within minutes. `--log-opt max-size=-1` is Docker's
+own default."""
+
+
 def log_limits(log: LogConfig) -> tuple[int, int]:
     """Greatest size of one log file in bytes (-1: no limit) and the number of files."""
     if log.type not in ("", "json-file", "none"):
@@ -275,7 +282,9 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
             "max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag",
         ):  # fmt: skip
             raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")
-    size = parse_bytes(options["max-size"]) if "max-size" in options else -1
+    size = -1
+    if options.get("max-size", "-1") != "-1":
+        size = parse_bytes(options["max-size"])
     count_text = options.get("max-file", "1")
     if not count_text.lstrip("-").isdecimal():
         raise InvalidParameter(f'strconv.Atoi: parsing "{count_text}": invalid syntax')
@@ -283,6 +292,8 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
         raise InvalidParameter("max-file cannot be less than 1")
     if size == -1 and int(count_text) > 1:
         raise InvalidParameter("max-file cannot be greater than 1 when max-size is not set")
+    if "max-size" not in options:
+        return LOG_FUSE
     return size, int(count_text)
 
 
