@@ -22,7 +22,13 @@ from typing import Any
 from labkit.base.errors import InvalidParameter, LabkitError, SystemFailure, Unavailable
 from labkit.host.isolation import box_ops, box_view
 from labkit.host.isolation.anchor import host_namespace_flags, shim_path
-from labkit.host.isolation.box_support import fuse_limits, how_it_ended, own_limits, timed
+from labkit.host.isolation.box_support import (
+    fuse_limits,
+    how_it_ended,
+    limits_not_held,
+    own_limits,
+    timed,
+)
 from labkit.host.isolation.box_wire import MAX_FRAME, BoxReply, decode_reply, encode_request
 from labkit.host.isolation.cgroups import Cgroup, CgroupDriver
 from labkit.host.isolation.idmap import write_maps
@@ -309,12 +315,13 @@ class BoxProcess:
         cpus: str | float = 0,
         files: Mapping[str, str] | None = None,
     ) -> BoxReply:
-        """Put the box into a control group of its own with these limits, or change them."""
-        if self._driver is None or not self._driver.bases:
-            hint = "`labkit doctor` says which control groups there are"
-            words = "this machine offers no usable cgroups"
-            return BoxReply(False, {}, (), errno.ENOENT, "mkdir", words, hint)
+        """Put the box into a control group of its own with these limits, or change them.
+
+        A limit that this machine cannot hold is a warning in the result, as `docker run` has it.
+        """
         limits = own_limits(memory, pids, cpus)
+        if self._driver is None or not self._driver.bases:
+            return BoxReply(True, {"warnings": limits_not_held(limits)})
         steps: list[Step] = []
         warnings: list[str] = []
         try:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from labkit.base.errors import InvalidParameter
 from labkit.base.quantities import parse_bytes, parse_cpus
 from labkit.host.isolation.cgroups import CgroupDriver
+from labkit.host.isolation.cgroups.limits import unenforceable
 from labkit.host.isolation.spec import ResourceLimits, Step
 
-__all__ = ["clean_boxes", "fuse_limits", "how_it_ended", "own_limits", "timed"]
+__all__ = ["clean_boxes", "fuse_limits", "how_it_ended", "limits_not_held", "own_limits", "timed"]
 
 _FUSE_MEMORY_BYTES = 1 << 30
 _FUSE_PIDS = 256
@@ -37,6 +38,11 @@ def own_limits(memory: str | int, pids: int, cpus: str | float) -> ResourceLimit
         pids=min(int(pids), _FUSE_PIDS) or _FUSE_PIDS,
         nano_cpus=parse_cpus(str(cpus)) if cpus else 0,
     )
+
+
+def limits_not_held(limits: ResourceLimits) -> list[str]:
+    """A sentence for each limit, on a machine that offers no control groups at all."""
+    return unenforceable(limits, (), version=None)
 
 
 def _machine_memory_bytes() -> int:

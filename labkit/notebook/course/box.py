@@ -155,7 +155,10 @@ class Box:
     def cgroup(
         self, *, memory: str | None = None, pids: int | None = None, cpus: float | None = None
     ) -> None:
-        """Put the box into a cgroup of its own with these limits (cgroups(7))."""
+        """Put the box into a cgroup of its own with these limits (cgroups(7)).
+
+        Prints a warning for each limit that this machine cannot enforce.
+        """
         limits: dict[str, Any] = {}
         if memory is not None:
             limits["memory_bytes"] = parse_bytes(memory)
@@ -163,7 +166,8 @@ class Box:
             limits["pids"] = pids
         if cpus is not None:
             limits["nano_cpus"] = round(cpus * 1_000_000_000)
-        self._call("cgroup", limits=limits)
+        for warning in self._call("cgroup", limits=limits).get("warnings", ()):
+            print(f"WARNING: {warning}")
 
     # -- running something in it ---------------------------------------------------------------
 

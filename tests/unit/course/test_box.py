@@ -130,3 +130,11 @@ def test_output_is_a_text_with_an_exit_code() -> None:
     assert repr(Output("", "", 0)) == "[no output]"
     assert repr(Output("a\n", "b\n", 3)) == "a\nb\n[exit code 3]"
     assert Output("a\n", "b\n", 3).stderr == "b\n"
+
+
+def test_a_limit_that_does_not_hold_is_a_warning(
+    lab: Lab, box: Box, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.replies["cgroup"] = {"ok": True, "result": {"warnings": ["No memory limit here."]}}
+    box.cgroup(memory="64m")
+    assert capsys.readouterr().out == "WARNING: No memory limit here.\n"
