@@ -66,9 +66,7 @@ def settle_term(node: Node, message: Message) -> bool:
 
 
 def _hears_a_leader(node: Node) -> bool:
-    return node.options.check_quorum and (
-        node.role is Role.LEADER or node.ticks < node.quiet_until
-    )
+    return node.options.check_quorum and (node.role is Role.LEADER or node.ticks < node.quiet_until)
 
 
 def become_follower(node: Node, term: int, leader: NodeId) -> None:

@@ -215,8 +215,8 @@ class Node:
         handler = _HANDLERS.get(type(message))
         if handler is None or message.sender in (NO_NODE, self.id) or message.term < 0:
             raise BadMessage(f"node {self.id} cannot make sense of {message!r}")
-        if handler is replication.on_append and message.entries:  # type: ignore[union-attr]
-            replication.check_entries(message)  # type: ignore[arg-type]
+        if isinstance(message, Append) and message.entries:
+            replication.check_entries(message)
         if message.term != self.term and not election.settle_term(self, message):
             return
         handler(self, message)

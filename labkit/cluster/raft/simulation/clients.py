@@ -15,6 +15,8 @@ MS = 1_000_000
 class Clients:
     """`count` clients, each with one operation at a time, on `keys` registers.
 
+    `writes` is the share of operations that write; `pause_ns` the mean time between two of them.
+
     A client that waits longer than `patience_ns` gives up: it does not know whether its write
     happened, so it goes on under another name, as the history's rules demand.
     """
@@ -26,11 +28,13 @@ class Clients:
         keys: int = 3,
         pause_ns: int = 20 * MS,
         patience_ns: int = 2_000 * MS,
+        writes: float = 0.5,
     ) -> None:
         self._cluster = cluster
         self._keys = keys
         self._pause_ns = pause_ns
         self._patience_ns = patience_ns
+        self._writes = writes
         self._names = count
         self._value = 0
         self.history: list[Operation] = []
@@ -48,7 +52,7 @@ class Clients:
         server = rng.choice(sorted(cluster.servers))
         key = f"k{rng.randrange(self._keys)}"
         now = cluster.loop.now
-        if rng.random() < 0.5:
+        if rng.random() < self._writes:
             begun = self._write(name, server, key, now)
         else:
             operation = self._open[name] = Operation(name, key, "read", None, now, None)

@@ -27,11 +27,12 @@ class Profile:
     """What a seed is made to look at: which faults, how often, in which part of the weather.
 
     `settings` and `options` replace what the seed drew; `every_ms` are mean times between faults,
-    of which the seed chooses one.
+    of which the seed chooses one; `clients` are arguments of Clients.
     """
 
     kinds: tuple[str, ...] = ALL_KINDS
     every_ms: tuple[int, ...] = (60, 200, 700)
+    clients: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -41,8 +42,19 @@ PROFILES: dict[str, Profile] = {
     "figure 3.7": Profile(
         kinds=("quarrel", "chase_leaders"),
         every_ms=(700,),
-        settings={"servers": 5, "drift": 0.0, "link": Link(200_000, 400_000, loss=0.05)},
-        options={"entries_per_message_max": 1, "inflight_max": 1, "check_quorum": False},
+        settings={
+            "servers": 5,
+            "drift": 0.0,
+            "tick_ns": 2_000_000,
+            "sync_ns": 200_000,
+            "link": Link(200_000, 400_000, loss=0.3),
+        },
+        options={
+            "entries_per_message_max": 1,
+            "inflight_max": 1,
+            "check_quorum": False,
+            "pre_vote": False,
+        },
     ),
     "disorder": Profile(
         kinds=("clog", "pause", "crash_leader", "cut_off_leader"),
@@ -55,14 +67,38 @@ PROFILES: dict[str, Profile] = {
         settings={"sync_stall": 0.05},
     ),
     "membership": Profile(
-        kinds=("change", "change", "cut", "cut_off_leader", "reboot", "crash_leader"),
+        kinds=(
+            "change",
+            "change",
+            "cut",
+            "cut_off_leader",
+            "side_with_learners",
+            "reboot",
+            "crash_leader",
+        ),
         every_ms=(40, 120),
         settings={"servers": 5},
     ),
     "leases": Profile(
-        kinds=("cut_off_leader", "cut", "reboot", "transfer", "clog", "pause_leader"),
-        every_ms=(60, 200),
-        settings={"drift": 0.05},
+        kinds=(
+            "cut_off_leader",
+            "cut",
+            "reboot",
+            "clog",
+            "pause_leader",
+            "sleeper",
+            "late_handover",
+        ),
+        every_ms=(300, 700),
+        clients={"count": 10, "writes": 0.2, "pause_ns": 15_000_000, "patience_ns": 100_000_000},
+        settings={"servers": 3, "drift": 0.05},
+        options={"check_quorum": True, "lease_ticks": 8},
+    ),
+    "promises": Profile(
+        kinds=("sleeper",),
+        every_ms=(500,),
+        clients={"count": 20, "writes": 0.06, "pause_ns": 40_000_000, "patience_ns": 100_000_000},
+        settings={"servers": 3, "drift": 0.0, "link": Link(200_000, 100_000)},
         options={"check_quorum": True, "lease_ticks": 8},
     ),
 }
@@ -119,7 +155,7 @@ def explore(seed: int, seconds: float = 20.0, profile: str | None = None) -> Out
         settings, **chosen.settings, options=replace(settings.options, **chosen.options)
     )
     cluster = Cluster(rng, settings)
-    clients = Clients(cluster)
+    clients = Clients(cluster, **chosen.clients)
     faults = Faults(cluster, rng.choice(chosen.every_ms) * SECOND // 1000, chosen.kinds)
     failure: str | None = None
     try:

@@ -25,6 +25,9 @@ ALL_KINDS = (
     "cut",
     "cut_off_leader",
     "quarrel",
+    "side_with_learners",
+    "sleeper",
+    "late_handover",
     "clog",
     "transfer",
     "change",
@@ -164,6 +167,54 @@ class Faults:
         else:
             cluster.network.heal()
         return "quarrel"
+
+    def _side_with_learners(self) -> str:
+        """The leader reaches only those whose copies do not count (4.2.1)."""
+        leader = self._cluster.leader()
+        if leader is None or not leader.node.config.learners:
+            return ""
+        rest = leader.node.config.members - leader.node.config.learners - {leader.id}
+        self._cluster.network.cut([leader.id], sorted(rest))
+        self._cluster.loop.after(self._delay(800 * MS), self._cluster.network.heal)
+        return "leader alone with learners"
+
+    def _sleeper(self) -> str:
+        """Somebody who has heard nothing for long meets somebody who has just restarted (6.4.1)."""
+        cluster = self._cluster
+        leader = cluster.leader()
+        sleeper = self._any()
+        if leader is None or sleeper == leader.id:
+            return ""
+        others = [server for server in sorted(cluster.servers) if server != leader.id]
+        cluster.network.cut([sleeper], cluster.servers)
+
+        def meet() -> None:
+            cluster.network.heal()
+            cluster.network.cut([leader.id], others)
+            for other in others:
+                if other != sleeper:
+                    self._blink(other)
+
+        cluster.loop.after(200 * MS, meet)
+        cluster.loop.after(500 * MS, cluster.network.heal)
+        return "sleeper among restarted"
+
+    def _late_handover(self) -> str:
+        """The message that hands leadership over arrives after the leader gave up on it (3.10)."""
+        cluster = self._cluster
+        leader = cluster.leader()
+        target = self._any()
+        if leader is None or leader.paused or target == leader.id:
+            return ""
+        others = [server for server in sorted(cluster.servers) if server != leader.id]
+        late = 100 * MS + self._delay(100 * MS)
+        cluster.network.clog(leader.id, target, late)
+        if not self._ask(leader.id, "handed over", lambda node: node.transfer(target)):
+            return ""
+        deafen = cluster.network.cut
+        cluster.loop.after(late, lambda: deafen(others, [leader.id], both=False))
+        cluster.loop.after(late + 300 * MS, cluster.network.heal)
+        return "late handover"
 
     def _clog(self) -> str:
         self._cluster.network.clog(self._any(), self._any(), self._delay(300 * MS))
