@@ -15,6 +15,7 @@ from labkit.host.engine.times import format_time
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
+from labkit.host.engine.validate import LOOPBACK_ONLY
 
 __all__ = [
     "API_VERSION",
@@ -145,6 +146,7 @@ async def info(context: Context) -> Json:
     pretty, os_version = _operating_system()
     images = await asyncio.to_thread(context.ports.images.images, all=True)
     flags, warnings = _limits(frozenset(probe.controllers))
+    warnings.append(f"WARNING: {LOOPBACK_ONLY}")
     security = ["name=seccomp,profile=builtin"]
     if probe.mode == "rootless":
         security.append("name=rootless")

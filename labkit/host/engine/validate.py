@@ -300,7 +300,8 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
 def with_defaults(host: HostConfig) -> HostConfig:
     """What Docker's inspect shows for values the client left open."""
     swap = host.memory_swap or (2 * host.memory if host.memory > 0 else 0)
-    network = "bridge" if host.network_mode in ("", "default") else host.network_mode
+    # Until this lab has networks, the default is what a container really gets.
+    network = "none" if host.network_mode in ("", "default") else host.network_mode
     swappiness = None if host.memory_swappiness == -1 else host.memory_swappiness
     masked: tuple[str, ...] | None = host.masked_paths
     readonly: tuple[str, ...] | None = host.readonly_paths

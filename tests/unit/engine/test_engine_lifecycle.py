@@ -353,11 +353,19 @@ async def test_an_unknown_network_is_noticed_at_the_start(
     assert caught.value.message == words
 
 
-async def test_the_default_network_warns_that_there_is_only_loopback(world: World) -> None:
+async def test_a_bridge_that_was_asked_for_is_warned_about(world: World) -> None:
     world.runtime.warnings = ["no memory limit here"]
-    found = await world.engine.container_create({"Image": "busybox"})
+    body = {"Image": "busybox", "HostConfig": {"NetworkMode": "bridge"}}
+    found = await world.engine.container_create(body)
     assert "only a loopback interface" in found["Warnings"][0]
     assert found["Warnings"][1] == "no memory limit here"
+
+
+async def test_the_default_network_says_that_it_is_none(world: World) -> None:
+    found = await world.engine.container_create({"Image": "busybox"})
+    assert found["Warnings"] == []
+    shown = await world.engine.container_inspect(found["Id"])
+    assert shown["HostConfig"]["NetworkMode"] == "none"
 
 
 async def test_image_and_request_are_merged_into_path_and_args(world: World) -> None:
