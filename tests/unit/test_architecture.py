@@ -133,3 +133,13 @@ def test_the_top_level_is_the_house() -> None:
         "CHANGELOG.md",
     }
     assert {name for name in top if not name.startswith(".")} <= house
+
+
+def test_every_test_module_has_a_name_of_its_own() -> None:
+    """Pytest imports test modules by their bare names; two of one name cannot be collected."""
+    seen: dict[str, Path] = {}
+    for path in sorted((PACKAGE.parent / "tests").rglob("test_*.py")):
+        if (path.parent / "__init__.py").exists():
+            continue
+        assert path.name not in seen, f"{path} and {seen[path.name]}"
+        seen[path.name] = path
