@@ -76,6 +76,19 @@ static int foreign_namespaces(int target_pid) {
     return flags;
 }
 
+/* A group other than our own is out of bounds once we look from inside the container's cgroup
+ * namespace (nsdelegate, cgroups(7)), so that one is entered by the child, who is in its group. */
+static void enter_cgroup_namespace(const struct lk_child *child) {
+    struct lk_error error = {0};
+    struct lk_step *step = lk_begin(child->timeline, LK_BY_CHILD, "enter the container",
+                                    "setns(pidfd)", "its cgroup namespace, from inside the group");
+    if (lk_end(step, setns(child->spec->basics.target_pidfd, CLONE_NEWCGROUP) < 0 ? -errno : 0) < 0) {
+        (void)lk_fail(&error, "enter the container", "cgroup namespace");
+        child->shared->error = error;
+        _exit(125);
+    }
+}
+
 /*
  * Entering a PID namespace moves one's children, not oneself. Stage one enters and clones the real
  * child as its own sibling (CLONE_PARENT), so that the shim is the parent who reaps it.
@@ -85,11 +98,12 @@ static _Noreturn void stage_one(const struct lk_child *child, struct clone_args 
     const struct lk_spec *spec = child->spec;
     struct lk_error error = {0};
     int status = 0;
-    if (target_kinds != 0) {
+    const int at_once = target_kinds & ~CLONE_NEWCGROUP;
+    if (at_once != 0) {
         struct lk_step *step = lk_begin(child->timeline, LK_BY_SHIM, "enter the container",
-                                        "setns(pidfd)", "all namespaces of process %d at once",
+                                        "setns(pidfd)", "the namespaces of process %d at once",
                                         spec->basics.target_pid);
-        status = setns(spec->basics.target_pidfd, target_kinds) < 0 ? -errno : 0;
+        status = setns(spec->basics.target_pidfd, at_once) < 0 ? -errno : 0;
         if (lk_end(step, status) < 0)
             (void)lk_fail_with(&error, -status, "enter the container", "process %d",
                                spec->basics.target_pid);
@@ -101,8 +115,11 @@ static _Noreturn void stage_one(const struct lk_child *child, struct clone_args 
         arguments->flags |= CLONE_PARENT;
         arguments->exit_signal = 0;
         const long pid = lk_clone3(arguments);
-        if (pid == 0)
+        if (pid == 0) {
+            if (target_kinds & CLONE_NEWCGROUP)
+                enter_cgroup_namespace(child);
             lk_child_main(child);
+        }
         if (pid < 0)
             (void)lk_fail(&error, "create the process", "clone3");
         child->shared->child_pid = (int32_t)pid;
