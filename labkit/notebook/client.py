@@ -438,13 +438,14 @@ def _version_key(text: str) -> tuple[int, ...]:
 
 
 def ensure_daemon(
-    paths: LabPaths | None = None, *, wait_s: float = 5.0, options: Sequence[str] = ()
+    paths: LabPaths | None = None, *, wait_s: float = 30.0, options: Sequence[str] = ()
 ) -> LabPaths:
     """Start the lab's daemon unless it answers, and wait until it does.
 
     `options` are arguments of `python -m labkit.daemon`; they are ignored when one is running.
     Two callers at once start one daemon. Raises Unavailable with the last lines of the daemon's
-    log when it has not answered after `wait_s` seconds or has ended before.
+    log when it ended while starting (at once) or has not answered after `wait_s` seconds, which is
+    long because a machine without acceleration takes ten to import what others do in a tenth.
     """
     from labkit.notebook.spawn import ensure
 
