@@ -238,6 +238,20 @@ def _lab(argv: Sequence[str]) -> int:
     return open_lab(_paths(), argv)
 
 
+def _course(argv: Sequence[str]) -> int:
+    _parser("course", "List the chapters and their exercises.").parse_args(argv)
+    from labkit.notebook.course.index import chapters
+    from labkit.notebook.lifecycle import course_folder
+
+    folder = course_folder()
+    for chapter in chapters(folder):
+        print(f"{chapter.title}\n    {chapter.question}")
+        print(f"    {chapter.notebook.relative_to(folder)}")
+        if chapter.exercise is not None:
+            print(f"    {chapter.exercise.relative_to(folder)}")
+    return 0
+
+
 def _grade(argv: Sequence[str]) -> int:
     from labkit.notebook.grading.cli import main as grade
 
@@ -277,6 +291,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "docker": ("Docker's command line, on the lab", _docker),
     "host": ("Run a command on the lab host", _host),
     "view": ("Write a view as SVG or text", _view),
+    "course": ("List the chapters", _course),
     "grade": ("Grade a class of notebooks", _grade),
 }
 
