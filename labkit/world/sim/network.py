@@ -73,12 +73,15 @@ class Network:
             self._carry(pair, link, message)
 
     def _carry(self, pair: tuple[int, int], link: Link, message: Any) -> None:
+        self._loop.after(self._delay(pair, link), self._arrive, pair, message)
+
+    def _delay(self, pair: tuple[int, int], link: Link) -> int:
         delay = link.latency_ns
         if link.jitter_ns:
             delay += int(self._rng.expovariate(1.0) * link.jitter_ns)
         if self._clogged:
             delay += max(0, self._clogged.get(pair, 0) - self._loop.now)
-        self._loop.after(delay, self._arrive, pair, message)
+        return delay
 
     def _arrive(self, pair: tuple[int, int], message: Any) -> None:
         if pair in self._cut:

@@ -49,7 +49,7 @@ class Cluster:
         self.settings = settings or Settings()
         self.rng = rng
         self.loop = Loop()
-        self.network = Network(self.loop, rng, self._deliver, self.settings.link)
+        self.network = self.make_network()
         self.judge = Judge(self.loop.now_ns)
         self.events = 0
         self.bad_messages = 0
@@ -68,9 +68,17 @@ class Cluster:
         """A new machine comes up with an empty disk."""
         drift = self.settings.drift
         self._speed[server_id] = 1.0 + (drift * (2 * self.rng.random() - 1) if drift else 0.0)
-        server = self.servers[server_id] = Server(self, server_id)
+        server = self.servers[server_id] = self.make_server(server_id)
         server.boot()
         return server
+
+    def make_network(self) -> Network:
+        """What carries the messages."""
+        return Network(self.loop, self.rng, self._deliver, self.settings.link)
+
+    def make_server(self, server_id: NodeId) -> Server:
+        """A machine that is switched off."""
+        return Server(self, server_id)
 
     def make_node(self, server_id: NodeId, found: Recovered) -> Node:
         """A node as the disk describes it."""

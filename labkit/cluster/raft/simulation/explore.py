@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,11 +14,13 @@ from labkit.cluster.raft.simulation.clients import Clients
 from labkit.cluster.raft.simulation.cluster import Cluster, Settings
 from labkit.cluster.raft.simulation.faults import ALL_KINDS, Faults
 from labkit.cluster.raft.simulation.judge import Violation
+from labkit.cluster.raft.simulation.tracing import TracedCluster
 from labkit.world.ports import Rng
 from labkit.world.sim.network import Link
 from labkit.world.sim.rng import seeded
+from labkit.world.sim.trace import Trace
 
-__all__ = ["PROFILES", "Outcome", "Profile", "explore", "weather"]
+__all__ = ["PROFILES", "Outcome", "Profile", "explore", "record", "weather"]
 
 SECOND = 1_000_000_000
 
@@ -143,10 +146,17 @@ def weather(rng: Rng) -> Settings:
     )
 
 
-def explore(seed: int, seconds: float = 20.0, profile: str | None = None) -> Outcome:
+def explore(
+    seed: int,
+    seconds: float = 20.0,
+    profile: str | None = None,
+    *,
+    make: Callable[[Rng, Settings], Cluster] = Cluster,
+) -> Outcome:
     """Live through one seed. Failures are returned, not raised, with what broke.
 
-    Without a `profile` (a name in PROFILES) the seed chooses: mostly `everything`.
+    Without a `profile` (a name in PROFILES) the seed chooses: mostly `everything`. `make` builds
+    the cluster: `record` below wants one that is traced.
     """
     rng = seeded(seed)
     settings = weather(rng)
@@ -154,7 +164,7 @@ def explore(seed: int, seconds: float = 20.0, profile: str | None = None) -> Out
     settings = replace(
         settings, **chosen.settings, options=replace(settings.options, **chosen.options)
     )
-    cluster = Cluster(rng, settings)
+    cluster = make(rng, settings)
     clients = Clients(cluster, **chosen.clients)
     faults = Faults(cluster, rng.choice(chosen.every_ms) * SECOND // 1000, chosen.kinds)
     failure: str | None = None
@@ -174,6 +184,18 @@ def explore(seed: int, seconds: float = 20.0, profile: str | None = None) -> Out
         faults.counts,
         failure,
     )
+
+
+def record(seed: int, seconds: float = 20.0, profile: str | None = None) -> tuple[Outcome, Trace]:
+    """Live through one seed once more, and write everything down."""
+    made: list[TracedCluster] = []
+
+    def make(rng: Rng, settings: Settings) -> Cluster:
+        made.append(TracedCluster(rng, settings, seed=seed, seconds=seconds, profile=profile))
+        return made[0]
+
+    outcome = explore(seed, seconds, profile, make=make)
+    return outcome, made[0].trace
 
 
 def _profile(rng: Rng) -> str:

@@ -109,7 +109,7 @@ class Faults:
 
     def _pause(self) -> str:
         server = self._cluster.servers[self._any()]
-        server.paused = True
+        server.pause()
         self._cluster.loop.after(self._delay(400 * MS), self._resume, server.id)
         return "pause"
 
@@ -118,7 +118,7 @@ class Faults:
         leader = self._cluster.leader()
         if leader is None:
             return ""
-        leader.paused = True
+        leader.pause()
         self._cluster.loop.after(self._delay(300 * MS), self._resume, leader.id)
         return "leader paused"
 

@@ -88,6 +88,10 @@ class Server:
             self.node.tick()
             self.pump()
 
+    def pause(self) -> None:
+        """Stand still: no ticks, no messages."""
+        self.paused = True
+
     def resume(self) -> None:
         """Go on after a pause; a real driver sees on its clock how long it stood still."""
         if self.paused:
