@@ -1,5 +1,6 @@
 #include "child.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
 #include <linux/magic.h>
@@ -306,13 +307,27 @@ static int find_program(const struct lk_spec *spec, char found[PATH_MAX], struct
     return lk_fail_with(error, ENOENT, "find program", "%s", name);
 }
 
+/* A file that is there and may be executed, but is no program (or its interpreter is missing, or
+ * there are too many arguments): as with runc the container has started by now, so it is the
+ * container that says so and ends with 255. */
+static _Noreturn void end_as_no_program(const char *program, int number) {
+    char text[PATH_MAX + 64];
+    const char *reason = strerror(number);
+    const int size = snprintf(text, sizeof text, "exec %s: %c%s\n", program,
+                              tolower((unsigned char)reason[0]), reason + 1);
+    (void)lk_write_all(STDERR_FILENO, text, (size_t)size);
+    _exit(255);
+}
+
 static int execute(const struct lk_child *child, const char *program, struct lk_error *error) {
     const struct lk_spec *spec = child->spec;
     if (!has(spec, LK_INIT)) {
         struct lk_step *step =
             lk_begin(child->timeline, LK_BY_CHILD, "exec", "execve()", "%s", program);
         (void)execve(program, spec->args, spec->env);
-        return lk_end(step, lk_fail(error, "exec", "%s", program));
+        const int number = errno;
+        (void)lk_end(step, -number);
+        end_as_no_program(program, number);
     }
     /* The init is this very program, executed from its sealed copy: PID 1 gets a memory of its own
      * with nothing of ours in it, and nobody can write to the file behind /proc/1/exe. */

@@ -260,6 +260,11 @@ int lk_mount_root(const struct lk_spec *spec, struct lk_timeline *timeline, stru
     return lk_end(step, mount_overlay(spec, error));
 }
 
+static bool names_proc(const char *target) {
+    target += strspn(target, "/");
+    return strncmp(target, "proc", 4) == 0 && target[4 + strspn(target + 4, "/")] == 0;
+}
+
 static int bind_mount(const struct lk_mount *mount, int root, struct lk_error *error) {
     LK_FD source = open(mount->source, O_PATH | O_CLOEXEC);
     struct stat found;
@@ -271,6 +276,10 @@ static int bind_mount(const struct lk_mount *mount, int root, struct lk_error *e
     LK_FD target = lk_open_target(root, mount->target, want, true, error);
     if (target < 0)
         return target;
+    /* Without a true /proc, the paths to be masked and the kernel's switches would be elsewhere. */
+    if (names_proc(mount->target) && !lk_is_on(source, PROC_SUPER_MAGIC))
+        return lk_fail_with(error, EPERM, "bind mount", "%s: /proc must be of type proc",
+                            mount->source);
     /* A file laid over one of the kernel's own could make the rest of the setup read lies. */
     if (lk_is_on(target, PROC_SUPER_MAGIC))
         return lk_fail_with(error, EPERM, "bind mount", "%s: a mount inside /proc is refused",
@@ -285,9 +294,14 @@ static int bind_mount(const struct lk_mount *mount, int root, struct lk_error *e
     if (mount->propagation != 0 &&
         sys_mount_setattr(copy, mount->flags & LK_PROPAGATE_RECURSIVE, 0, mount->propagation) < 0)
         return lk_fail(error, "bind mount", "propagation of %s", mount->target);
-    if (sys_move_mount(copy, target) < 0)
-        return lk_fail(error, "bind mount", "%s on %s", mount->source, mount->target);
-    return 0;
+    if (sys_move_mount(copy, target) == 0)
+        return 0;
+    /* move_mount(2) says EINVAL where mount(2) says what is wrong. */
+    const int number = errno;
+    struct stat place;
+    if (fstat(target, &place) == 0 && S_ISDIR(place.st_mode) != S_ISDIR(found.st_mode))
+        return lk_fail_with(error, ENOTDIR, "bind mount", "%s", mount->source);
+    return lk_fail_with(error, number, "bind mount", "%s", mount->source);
 }
 
 static const char *const TYPES[LK_MOUNT_KINDS] = {
@@ -389,8 +403,10 @@ int lk_make_mounts(const struct lk_spec *spec, int root, struct lk_timeline *tim
                      mount->flags & LK_RDONLY ? "read-only" : "writable");
         const int status = bind ? bind_mount(mount, root, error) : new_mount(mount, root, error);
         if (lk_end(step, status) < 0) {
-            (void)snprintf(error->step, sizeof error->step, "mount %.24s", mount->target);
-            return status;
+            /* Where and what: both may be longer than the name of a step. */
+            const struct lk_error inner = *error;
+            return lk_fail_with(error, inner.number, "mount", "%.200s\x1f%.270s", mount->target,
+                                inner.detail);
         }
     }
     return 0;

@@ -20,7 +20,13 @@ _CONTAINER = (
 )
 _EXEC = "OCI runtime exec failed: exec failed: unable to start container process: "
 
+_MISMATCH = (
+    "Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host "
+    "path exists and is the expected type"
+)
+
 _HINTS = {
+    "mount": "the left side of -v is a path on the lab host, the right side one in the container",
     "find program": "the image has no such program; `docker run --entrypoint sh IMAGE` if it has a "
     "shell, or check the spelling",
     "stat program": "the path is looked up inside the container, not on your machine",
@@ -57,8 +63,11 @@ def _sentence(step: str, number: int, detail: str) -> str:
         if number == errno.EXDEV:
             return f"{detail} -- possible container breakout detected"
         return f'chdir to cwd ("{detail}") set in config.json failed: {reason}'
-    if step.startswith("mount /"):
-        return f'error mounting {detail} to rootfs at "{step[6:]}": {reason}'
+    if step == "mount":
+        target, _, what = detail.partition("\x1f")
+        source, _, why = what.partition(": ") if what.startswith("/") else (what, "", "")
+        cause = f"{why}: {reason}" if why else reason
+        return f'error mounting "{source}" to rootfs at "{target}": {cause}'
     return f"{step}: {detail}: {reason}"
 
 
@@ -69,8 +78,10 @@ def failure_from(
     step, _, detail = text.rstrip(b"\0").decode("utf-8", "replace").partition("\0")
     number = -status
     prefix = _EXEC if is_exec else _CONTAINER
+    # The daemon's own addition to what the runtime says.
+    mismatch = f": {_MISMATCH}" if number == errno.ENOTDIR and step == "mount" else ""
     failure = ContainerStartFailure(
-        f"{prefix}{_sentence(step, number, detail)}: unknown", hint=_HINTS.get(step)
+        f"{prefix}{_sentence(step, number, detail)}: unknown{mismatch}", hint=_HINTS.get(step)
     )
     failure.steps = steps
     return failure

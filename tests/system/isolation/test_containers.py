@@ -6,10 +6,13 @@ import asyncio
 import json
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from isolation_kit import CAPS, Host, has_all_ids, process_state, read_proc
 
+from labkit.host.isolation import defaults
 from labkit.host.isolation.runtime import ContainerStartFailure
 from labkit.host.isolation.spec import (
     CapabilitySets,
@@ -175,6 +178,51 @@ async def test_what_cannot_be_executed_is_named(host: Host, argv: list[str], sen
     assert caught.value.message.startswith("failed to create task for container: ")
     assert [step.name for step in caught.value.steps][-1] != "exec" or caught.value.steps[-1].error
     assert os.listdir(host.place(spec) / "state") == ["timeline.bin"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("echo no first line\n", "exec format error"),
+        ("", "exec format error"),
+        ("\x7fELF and nothing behind it", "exec format error"),
+        ("#!/bin/nosuch\n", "no such file or directory"),
+        ("#!/bin/sh\r\necho from another system\n", "no such file or directory"),
+    ],
+)
+async def test_a_file_that_is_no_program_says_so_as_the_container(
+    host: Host, tmp_path: Path, text: str, reason: str
+) -> None:
+    script = tmp_path / "script"
+    script.write_text(text, newline="")
+    script.chmod(0o755)
+    mount = Mount("bind", "/script", source=str(script))
+    done = await host.run("/script", extra_mounts=(mount,))
+    assert (done.code, done.stdout, done.stderr) == (255, "", f"exec /script: {reason}\n")
+    assert done.shim.steps[-1].name == "exec"
+    assert done.shim.steps[-1].error
+
+
+@pytest.mark.parametrize("target", ["/proc", "/proc/", "//proc"])
+async def test_proc_is_the_kernels_and_nothing_else(
+    host: Host, tmp_path: Path, target: str
+) -> None:
+    mount = Mount("bind", target, source=str(tmp_path))
+    mounts = tuple(m for m in defaults.default_mounts() if m.target != "/proc")
+    spec = replace(host.spec("true"), mounts=(*mounts, mount))
+    with pytest.raises(ContainerStartFailure, match="/proc must be of type proc"):
+        await host.start(spec)
+
+
+@pytest.mark.parametrize(("source", "target"), [("/etc", "/etc/passwd"), ("/etc/passwd", "/bin")])
+async def test_a_folder_and_a_file_cannot_cover_each_other(
+    host: Host, source: str, target: str
+) -> None:
+    spec = host.spec("true", extra_mounts=(Mount("bind", target, source=source),))
+    with pytest.raises(ContainerStartFailure) as caught:
+        await host.start(spec)
+    assert f'error mounting "{source}" to rootfs at "{target}": not a dir' in caught.value.message
+    assert "Are you trying to mount a directory onto a file" in caught.value.message
 
 
 async def test_a_held_process_that_cannot_be_executed_fails_at_release(host: Host) -> None:
