@@ -389,9 +389,16 @@ class Client:
         )
 
     def _lost(self, error: Exception) -> Unavailable:
+        paths = LabPaths.from_environment()
+        hint = None
+        if self.address in (f"unix://{paths.docker_socket}", f"unix://{paths.lab_socket}"):
+            # It listens before it is sure that it can serve; its log says why it could not.
+            from labkit.notebook.spawn import last_error
+
+            said = last_error(paths)
+            hint = f"the daemon's last error ({paths.daemon_log}): {said}" if said else None
         return Unavailable(
-            f"error during connect: {self.address} closed the connection: {error}",
-            hint="see the daemon's log with: labkit status",
+            f"error during connect: {self.address} closed the connection: {error}", hint=hint
         )
 
 

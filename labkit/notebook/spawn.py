@@ -15,7 +15,7 @@ from labkit.base.errors import LabkitError, SystemFailure, Unavailable
 from labkit.base.paths import LabPaths
 from labkit.notebook.client import Client
 
-__all__ = ["answers", "ensure"]
+__all__ = ["answers", "ensure", "last_error"]
 
 _POLL_S = 0.01
 _LOG_LINES = 12
@@ -101,7 +101,8 @@ def _spawn(paths: LabPaths, options: Sequence[str]) -> int:
     try:
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-m", "labkit.daemon", *options],
+            # -P: a folder named labkit, or a json.py, where the notebook stands is not the daemon.
+            [sys.executable, "-P", "-m", "labkit.daemon", *options],
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -125,6 +126,16 @@ def _reap(pid: int, ended: threading.Event) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
     ended.set()
+
+
+def last_error(paths: LabPaths) -> str:
+    """The last error in the daemon's log, without its time and place; empty when there is none."""
+    try:
+        lines = paths.daemon_log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    errors = [line.partition(" ERROR ")[2] for line in lines if " ERROR " in line]
+    return errors[-1].partition(": ")[2] if errors else ""
 
 
 def _failed(what: str, paths: LabPaths) -> Unavailable:

@@ -76,6 +76,7 @@ class Zygote:
         self._process = subprocess.Popen(
             [
                 sys.executable,
+                "-P",
                 "-m",
                 "labkit.notebook.grading.zygote",
                 str(theirs.fileno()),

@@ -106,3 +106,31 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_what_lies_where_one_stands_is_not_imported(
+    tmp_path: Path, own_lab: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout without its built core, or a trap, in the working folder is no daemon."""
+    trap = tmp_path / "labkit"
+    trap.mkdir()
+    (trap / "__init__.py").write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    from labkit.notebook.spawn import answers, ensure
+
+    try:
+        ensure(own_lab, 60.0, ["--mode", "hollow"])
+        assert answers(own_lab)
+    finally:
+        lifecycle.take_down(own_lab)
+
+
+def test_a_daemon_that_cannot_serve_says_why(own_lab: LabPaths) -> None:
+    from labkit.notebook.spawn import last_error
+
+    own_lab.prepare()
+    own_lab.daemon_log.write_text(
+        "2026-11-21 02:51:10,534 INFO labkit.daemon: serving\n"
+        "2026-11-21 02:51:10,534 ERROR labkit.daemon: cannot serve: no core\n    detail\n"
+    )
+    assert last_error(own_lab) == "cannot serve: no core"
