@@ -38,6 +38,7 @@ __all__ = [
     "mount",
     "pivot_root",
     "set_dumpable",
+    "setns",
     "umount",
     "unshare",
 ]
@@ -82,6 +83,11 @@ def _checked(result: int, what: str) -> int:
 def unshare(flags: int) -> None:
     """Move this process into new namespaces (unshare(2))."""
     _checked(_libc.unshare(ctypes.c_int(flags)), f"unshare(0x{flags:x})")
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Enter the namespace that an open file of /proc/PID/ns names (setns(2))."""
+    _checked(_libc.setns(ctypes.c_int(descriptor), ctypes.c_int(kind)), f"setns(0x{kind:x})")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:

@@ -17,7 +17,9 @@ _NODES = ("null", "zero", "full", "random", "urandom", "tty")
 def build_root(plan: Plan) -> None:
     """A small root of read-only binds and size-limited tmpfs; then move into it."""
     root = plan.mountpoint
+    _to_the_true_root("/")
     sc.mount("none", "/", flags=sc.MS_REC | sc.MS_PRIVATE)
+    os.chroot(".")  # back, should there be a chroot
     sc.mount("labkit", root, "tmpfs", sc.MS_NOSUID, "size=16m,mode=755")
     for folder in ("proc", "sys", "dev/shm", "dev/pts", "etc", "tmp", "run", "var/lib", "var/tmp"):
         os.makedirs(f"{root}/{folder}", exist_ok=True)
@@ -49,12 +51,27 @@ def build_root(plan: Plan) -> None:
     for name in ("proc", "sys"):
         sc.mount(f"/{name}", f"{root}/{name}", flags=sc.MS_BIND | sc.MS_REC)
     os.mkdir(f"{root}/.old")
-    os.chdir(root)
+    _to_the_true_root(root)
     sc.pivot_root(".", ".old")
     os.chdir("/")
     sc.umount("/.old", sc.MNT_DETACH)
     os.rmdir("/.old")
     sc.mount("none", "/", flags=sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | sc.MS_NOSUID)
+
+
+def _to_the_true_root(folder: str) -> None:
+    """Make the mount namespace's own root ours, and `folder` the working folder.
+
+    They differ only in a chroot, where pivot_root would leave the whole machine above the new
+    root, and the kernel then refuses user namespaces (unshare(2)).
+    """
+    here = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+    # Entering the mount namespace one is in already leads to its root.
+    sc.setns(own, sc.CLONE_NEWNS)
+    os.fchdir(here)
+    os.close(own)
+    os.close(here)
 
 
 def _private_folders(plan: Plan, root: str) -> None:
