@@ -299,7 +299,10 @@ def host_command(
     try:
         handle = os.pidfd_open(host.anchor_pid)
     except OSError as error:
-        raise Unavailable("the lab host does not run", hint="start it with `labkit up`") from error
+        raise Unavailable(
+            "the lab host does not run: its process was killed",
+            hint="`labkit down`, then `labkit up`: containers can be started again",
+        ) from error
     kinds = str(host_namespace_flags(host))
     command = [str(shim_path()), "anchor", "enter", str(handle), kinds, cwd, *argv]
     return command, (handle,)
