@@ -16,6 +16,9 @@ from labkit.notebook.magics.surface import NotebookSurface, show
 
 __all__ = ["describe", "enter", "leave", "leftovers"]
 
+_IMAGES = {"stand-in": "stand-ins made on this machine", "registry": "from the registry"}
+_LEFT_VARIABLE = "LABKIT_CHAPTER_LEFT"
+
 
 def enter(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
     """Begin a chapter: label what it makes, and say in one line what to expect here."""
@@ -30,7 +33,7 @@ def enter(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int
         surface.hint(error.hint or "%lab doctor")
         return 1
     left = leftovers(notebook, number)
-    parts = [f"chapter {number}", *describe(status), _left_sentence(left)]
+    parts = [f"chapter {number}", *describe(status), _left_sentence(left, number)]
     text = " · ".join(parts)
     html = " · ".join(escape(part) for part in parts)
     show(text, note_html(f"<b>labkit</b> {html}"))
@@ -55,8 +58,7 @@ def describe(status: Mapping[str, Any]) -> list[str]:
     images = status.get("images")
     if isinstance(images, Mapping):
         source = str(images.get("source", ""))
-        word = "stand-ins made on this machine" if source == "stand-in" else "from the registry"
-        parts.append(f"images: {word}")
+        parts.append(f"images: {_IMAGES.get(source, 'the registry is asked at the first pull')}")
     return parts
 
 
@@ -90,16 +92,20 @@ def _counted(kind: str, things: list[dict[str, Any]]) -> str:
     return f"{word} {', '.join(sorted(map(_name, things)))}"
 
 
-def _left_sentence(left: Mapping[str, list[dict[str, Any]]]) -> str:
+def _left_sentence(left: Mapping[str, list[dict[str, Any]]], number: str) -> str:
     phrases = [_counted(kind, things) for kind, things in left.items() if things]
     if not phrases:
         return "nothing left from an earlier run"
-    return f"left from an earlier run: {'; '.join(phrases)} (%lab leave removes it)"
+    return f"left from an earlier run: {'; '.join(phrases)} (%lab leave {number} removes it)"
 
 
 def leave(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
-    """End the chapter: remove what carries its label, and nothing else."""
+    """Remove what carries the chapter's label, and nothing else.
+
+    Without a number the chapter ends with it. With one it only tidies up after an earlier run.
+    """
     number = words[0].zfill(2) if words else os.environ.get(CHAPTER_VARIABLE)
+    number = number or os.environ.get(_LEFT_VARIABLE)  # the last cell, run twice
     if not number:
         raise InvalidParameter("no chapter was begun here", hint="%lab leave 01")
     left = leftovers(notebook, number)
@@ -118,7 +124,9 @@ def leave(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int
                 surface.err(f"{_counted(kind, [thing])} was not removed: {error.message}\n")
             else:
                 removed[kind].append(thing)
-    os.environ.pop(CHAPTER_VARIABLE, None)
+    if not words:
+        os.environ[_LEFT_VARIABLE] = number
+        os.environ.pop(CHAPTER_VARIABLE, None)
     phrases = [_counted(kind, things) for kind, things in removed.items() if things]
     said = f"removed {'; '.join(phrases)}" if phrases else "nothing to remove"
     surface.out(f"chapter {number}: {said}\n")

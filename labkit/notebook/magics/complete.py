@@ -33,9 +33,7 @@ def candidates(notebook: Notebook, before_cursor: str) -> tuple[str, list[tuple[
         return current, _lab(words, current)
     if magic == "explain":
         if not words:
-            return current, [("docker", "a command of Docker")] if "docker".startswith(
-                current
-            ) else []
+            return current, [("docker", "command")] if "docker".startswith(current) else []
         words = words[1:]
     return current, _docker(notebook, words, current)
 
@@ -45,11 +43,11 @@ def _lab(words: list[str], current: str) -> list[tuple[str, str]]:
     from labkit.notebook.widgets import VIEWS
 
     if not words:
-        found = [(name, subcommand.help) for name, subcommand in SUBCOMMANDS.items()]
+        found = [(name, "command") for name in SUBCOMMANDS]
     elif words == ["view"]:
-        found = list(VIEWS.items())
+        found = [(name, "view") for name in VIEWS]
     elif words == ["jobs"]:
-        found = [("stop", "stop a job")]
+        found = [("stop", "command")]
     else:
         found = []
     return [(name, text) for name, text in found if name.startswith(current)]
@@ -63,7 +61,7 @@ def _docker(notebook: Notebook, words: list[str], current: str) -> list[tuple[st
         found = complete(words, current, client=notebook.session.docker())
     except (LabkitError, OSError, ValueError):
         return []
-    return [(one.text, one.detail or one.kind) for one in found]
+    return [(one.text, one.kind) for one in found]
 
 
 def _matcher(get_notebook: Callable[[], Notebook]) -> Callable[..., Any]:
@@ -85,7 +83,8 @@ def _matcher(get_notebook: Callable[[], Notebook]) -> Callable[..., Any]:
         return {
             "completions": [SimpleCompletion(word, type=text or "docker") for word, text in words],
             "matched_fragment": current,
-            # Python's own guesses about `run` or file names would only be in the way.
+            # Python's own guesses about `run` or file names would only be in the way. The type
+            # stands in a narrow column of the pop-up: one word.
             "suppress": True,
         }
 

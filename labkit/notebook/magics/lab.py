@@ -79,7 +79,9 @@ def _expect(words: list[str], allowed: int, name: str) -> None:
 def _status(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
     _expect(words, 0, "status")
     status = notebook.session.lab().json("GET", "/v1/status")
-    lines = [f"labkit {status['version']} · {' · '.join(chapter.describe(status))}"]
+    from labkit import __version__
+
+    lines = [f"labkit {__version__} · {' · '.join(chapter.describe(status))}"]
     facts = [
         ("daemon", f"pid {status['pid']}, up {status.get('uptime_s', 0):.0f} s"),
         ("docker", f"unix://{status['docker_socket']}"),
@@ -88,7 +90,7 @@ def _status(notebook: Notebook, words: list[str], surface: NotebookSurface) -> i
     left = status.get("leftovers") or {}
     if any(left.values()):
         found = ", ".join(f"{count} {kind}" for kind, count in left.items() if count)
-        facts.append(("earlier", f"{found} from before this daemon started"))
+        facts.append(("holds", found))
     lines += [f"  {name:<8} {text}" for name, text in facts]
     lines += [f"  note     {text}" for text in status.get("warnings", ())]
     surface.out("\n".join(lines) + "\n")

@@ -90,7 +90,20 @@ def test_leaving_removes_what_carries_the_label_and_says_what_it_could_not(
     assert ("DELETE", "/containers/9f2c", {"query": {"force": True, "v": True}}) in docker.asked
     assert not [path for _, path, _ in boxes.asked if path.endswith("b2")]
     assert chapter_labels() == {}
+    assert run(shell, "%lab leave").stdout.startswith("chapter 01: ")  # the last cell, run twice
+    os.environ.pop("LABKIT_CHAPTER_LEFT")
+
+
+def test_without_a_chapter_there_is_nothing_to_leave(shell: Any, lab: Any) -> None:
     assert "no chapter" in run(shell, "%lab leave").stderr
+
+
+def test_tidying_up_after_an_earlier_run_does_not_end_the_chapter(shell: Any, lab: Any) -> None:
+    run(shell, "%lab chapter 01")
+    run(shell, "%lab leave 01")
+    assert chapter_labels() == {"labkit.chapter": "01"}
+    run(shell, "%lab leave")
+    os.environ.pop("LABKIT_CHAPTER_LEFT")
 
 
 def test_a_lab_that_does_not_answer_is_said_by_the_first_cell(
