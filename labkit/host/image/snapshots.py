@@ -234,11 +234,11 @@ class Snapshotter:
             if path is None:
                 raise SystemFailure(f"layer {diff_id} of the container's image is gone")
             paths.append(path)
-        return [self._init_layer(snapshot.diff_ids, paths), *reversed(paths)]
+        return [self._init_layer(snapshot.diff_ids, paths), *_each_once(paths)]
 
     def _lowers(self, image: Image) -> list[Path]:
         paths = self._store.layer_paths(image)
-        return [self._init_layer(image.diff_ids, paths), *reversed(paths)]
+        return [self._init_layer(image.diff_ids, paths), *_each_once(paths)]
 
     def _init_layer(self, diff_ids: Sequence[str], paths: list[Path]) -> Path:
         """The folder with the mount points that the image lacks; made at first use."""
@@ -264,6 +264,14 @@ class Snapshotter:
                 raise
             self._store.layers.discard_folder(temporary.name)  # another thread was first
         return target / "diff"
+
+
+def _each_once(paths: list[Path]) -> list[Path]:
+    """Topmost first. A layer that is stacked twice (two steps that changed nothing have the same
+    content) counts at its topmost place, where it hides all it says further down; overlayfs
+    refuses a folder that is given twice (ELOOP).
+    """
+    return list(dict.fromkeys(reversed(paths)))
 
 
 def _mount_point(image: Union, target: Path, path: str, kind: str) -> None:

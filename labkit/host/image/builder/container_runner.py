@@ -1,0 +1,149 @@
+"""The real RUN: a container of the core, with the engine's own rules for users, mounts and limits.
+
+It has no record in the engine: it lives for one step, is in no list, and a daemon that starts
+after a crash discards its folder, its layer and its control group as it does with every
+half-made container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from labkit.host.image.builder.mounts import CacheMounts
+from labkit.host.image.builder.ports import Output, RunRequest
+from labkit.host.image.builder.work import BuildPorts, download
+
+if TYPE_CHECKING:
+    from labkit.host.engine.container import Definition
+    from labkit.host.engine.context import Context
+    from labkit.host.image.snapshots import Snapshotter
+    from labkit.host.isolation.spec import IoSpec
+
+__all__ = ["ContainerRunner", "build_ports"]
+
+_HEADER = 8
+_CHUNK = 1 << 16
+
+
+def build_ports(context: Context) -> BuildPorts:
+    """What builds on this host act through; made once, because cache mounts are shared."""
+    from labkit.host.image.pull import pull
+
+    store = context.ports.images
+    snapshots = context.ports.snapshots
+    return BuildPorts(
+        store=store,
+        snapshots=cast("Snapshotter", snapshots),  # the engine knows it by a narrower port
+        runner=ContainerRunner(context),
+        pull=context.ports.pull or pull,
+        fetch=download,
+        caches=CacheMounts(store),
+    )
+
+
+class ContainerRunner:
+    """Runs one command per container, through the host's Runtime."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def run(self, request: RunRequest, output: Output) -> int:
+        """See ports.Runner."""
+        from labkit.host.engine import hostfiles, specs
+        from labkit.host.isolation.spec import IoSpec
+
+        context = self._context
+        definition = self._definition(request)
+        folder = context.folder(request.id)
+        shim_folder = folder / "shim"
+        try:
+            await asyncio.to_thread(_make_folder, folder)
+            await asyncio.to_thread(
+                hostfiles.write_host_files, folder, definition.config, definition.host
+            )
+            with specs.joined_namespaces(context, definition) as namespaces:
+                spec = await specs.container_spec(
+                    context, definition, request.root, namespaces, shim_folder
+                )
+                return await self._process(spec, IoSpec(), shim_folder, output)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _process(self, spec: object, io: IoSpec, folder: Path, output: Output) -> int:
+        shim = await self._context.ports.runtime.start(spec, io, folder, hold=True)  # type: ignore[arg-type]
+        try:
+            reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
+            try:
+                await shim.release()
+                await _relay(reader, output)
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            return (await shim.wait()).code
+        finally:
+            # Kills what still runs: a cancelled build leaves no process.
+            await asyncio.shield(asyncio.ensure_future(shim.cleanup()))
+
+    def _definition(self, request: RunRequest) -> Definition:
+        from labkit.base.ids import short_id
+        from labkit.host.engine import validate
+        from labkit.host.engine.config import ContainerConfig
+        from labkit.host.engine.container import Definition, MountRecord
+        from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig
+        from labkit.host.engine.wire import read
+
+        network = "" if request.network in ("", "default") else request.network
+        body = {**request.host_config, "NetworkMode": network}
+        config = ContainerConfig(
+            hostname=short_id(request.id),
+            user=str(request.config.get("User") or ""),
+            env=request.env,
+            cmd=request.args,
+            image=request.image.id,
+            working_dir=str(request.config.get("WorkingDir") or ""),
+        )
+        host = validate.with_defaults(read(HostConfig, body, name="HostConfig"))
+        mounts = tuple(
+            MountRecord("tmpfs", "", mount.target, options=f"exec,{mount.options}".rstrip(","))
+            if mount.source is None
+            else MountRecord("bind", str(mount.source), mount.target, not mount.readonly)
+            for mount in request.mounts
+        )
+        return Definition(
+            id=request.id,
+            created_ns=time.time_ns(),
+            image_id=request.image.id,
+            image=request.image.id,
+            path=request.args[0],
+            args=request.args[1:],
+            config=config,
+            host=host,
+            networking=NetworkingConfig(),
+            mounts=mounts,
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o710)
+
+
+async def _relay(reader: asyncio.StreamReader, output: Output) -> None:
+    """Docker's frames to `output`, until the process and its children have closed their ends."""
+    while True:
+        try:
+            header = await reader.readexactly(_HEADER)
+        except asyncio.IncompleteReadError:
+            return
+        left = int.from_bytes(header[4:], "big")
+        while left:
+            data = await reader.read(min(left, _CHUNK))
+            if not data:
+                return
+            left -= len(data)
+            await output(data)
