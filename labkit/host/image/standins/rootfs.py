@@ -31,36 +31,47 @@ class RootBuilder:
         return path.strip("/") in self._members
 
     def folder(self, path: str, mode: int = 0o755, *, uid: int = 0, gid: int = 0) -> None:
-        path = path.strip("/")
-        self._parents(path)
+        path = self._placed(path)
         self._members[path] = _Member(Entry(path, "dir", mode, uid, gid))
 
     def text(self, path: str, content: str, mode: int = 0o644, *, gid: int = 0) -> None:
         """A file with the given text."""
         data = content.encode()
-        path = path.strip("/")
-        self._parents(path)
+        path = self._placed(path)
         self._members[path] = _Member(Entry(path, "file", mode, gid=gid, size=len(data)), data)
 
     def copy(self, source: Path, path: str, mode: int | None = None) -> None:
         """A file of this machine; owner root, and its mode unless given."""
         found = source.stat()
-        path = path.strip("/")
-        self._parents(path)
+        path = self._placed(path)
         self.newest_ns = max(self.newest_ns, found.st_mtime_ns)
         bits = found.st_mode & 0o7777 if mode is None else mode
         self._members[path] = _Member(Entry(path, "file", bits, size=found.st_size), source)
 
     def symlink(self, path: str, target: str) -> None:
-        path = path.strip("/")
-        self._parents(path)
+        path = self._placed(path)
         self._members.setdefault(path, _Member(Entry(path, "symlink", 0o777, link=target)))
 
     def hard_link(self, path: str, target: str) -> None:
         """A second name of the member `target`."""
-        path = path.strip("/")
-        self._parents(path)
+        path = self._placed(path)
         self._members.setdefault(path, _Member(Entry(path, "link", 0o755, link=target.strip("/"))))
+
+    def _placed(self, path: str) -> str:
+        """The member's true name, its folders made.
+
+        A folder may be a link among the members (/sbin to usr/sbin, as Debian has it); what lies
+        below it has to be written below what it leads to, which comes later in the archive.
+        """
+        parts = path.strip("/").split("/")
+        for depth in range(1, len(parts)):
+            above = self._members.get("/".join(parts[:depth]))
+            if above is not None and above.entry.kind == "symlink":
+                target = os.path.join("/", *parts[: depth - 1], above.entry.link)
+                return self._placed(os.path.normpath("/".join((target, *parts[depth:]))))
+        path = "/".join(parts)
+        self._parents(path)
+        return path
 
     def _parents(self, path: str) -> None:
         parent = path.rpartition("/")[0]
