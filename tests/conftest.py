@@ -31,11 +31,24 @@ def lab_paths(short_tmp: Path) -> LabPaths:
     return paths
 
 
+def no_namespaces() -> str:
+    """Why there can be no containers here, or an empty text."""
+    from labkit.host.isolation.probe import probe
+
+    found = probe()
+    if found.mode != "hollow":
+        return ""
+    return f"no containers here: {found.reasons[0].name}: {found.reasons[0].found}"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs root, saying so, where the tests run as an ordinary user."""
-    if os.geteuid() == 0:
-        return
-    skip = pytest.mark.skip(reason="needs root")
-    for item in items:
-        if item.get_closest_marker("root"):
-            item.add_marker(skip)
+    """Skip what needs root or namespaces, saying so, where there are none."""
+    missing = {"root": "" if os.geteuid() == 0 else "needs root"}
+    if any(item.get_closest_marker("namespaces") for item in items):
+        missing["namespaces"] = no_namespaces()
+    for name, reason in missing.items():
+        if reason:
+            skip = pytest.mark.skip(reason=reason)
+            for item in items:
+                if item.get_closest_marker(name):
+                    item.add_marker(skip)
