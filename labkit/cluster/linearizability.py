@@ -16,7 +16,8 @@ __all__ = ["Operation", "Register", "check", "check_keys"]
 class Operation(NamedTuple):
     """One client's operation. `returned` is None when the client never learnt the outcome.
 
-    For a register: kind "write" with the value written, or "read" with the value seen.
+    For a register: kind "write" with the value written, "read" with the value seen, or "swap" with
+    (the value expected, the value to write, whether it happened or None).
     """
 
     client: int
@@ -37,6 +38,10 @@ class Register:
         """Whether the operation could happen in `state`, and the state after it."""
         if operation.kind == "write":
             return True, operation.value
+        if operation.kind == "swap":
+            expected, value, happened = operation.value
+            fits = state == expected
+            return happened is None or happened == fits, value if fits else state
         return operation.value == state, state
 
 
@@ -70,10 +75,10 @@ def check(
 ) -> bool:
     """Whether a history over one object is linearizable.
 
-    A read without an answer says nothing and is left out. A write without an answer may take
+    A read without an answer says nothing and is left out. Anything else without an answer may take
     effect at any time after its call, or never, which is the same as at the very end.
     """
-    operations = [op for op in history if op.returned is not None or op.kind == "write"]
+    operations = [op for op in history if op.returned is not None or op.kind != "read"]
     head = _linked(operations)
     state: Any = initial
     linearized = 0

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labkit.cluster.raft.simulation import journal
 from labkit.cluster.raft.types import Entry, EntryKind, NodeId, Role, Snapshot
 
 if TYPE_CHECKING:
@@ -91,6 +92,23 @@ class Judge:
         """A server came up; its log may be shorter than what it had, never different."""
         self._seen[server.id] = _Seen()
         self.observe(server)
+
+    def crashed(self, server: Server) -> None:
+        """A leader went down: what it appended and never stored has never been.
+
+        Only the sole voter can lead before its term is on disk, and may then lead the same term
+        again after the crash, with other entries; nobody else has heard of the first ones.
+        """
+        node = server.node
+        if node.role is not Role.LEADER:
+            return
+        kept = {(entry.index, entry.term) for entry in journal.recover(server.disk).entries}
+        index = node.log.last_index
+        while node.log.term_at(index) == node.term and index > node.log.snapshot_index:
+            if (index, node.term) in kept:
+                break
+            self._entries.pop((index, node.term), None)
+            index -= 1
 
     def observe(self, server: Server) -> None:
         """Compare a server with what it was at its last event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ class Server:
             self.up = False
             self._generation += 1
             self.disk.crash(self.cluster.rng)
+            self.cluster.judge.crashed(self)
 
     # -- events --------------------------------------------------
 
@@ -85,8 +87,12 @@ class Server:
             self.missed_ticks += 1
         else:
             self.cluster.events += 1
-            self.node.tick()
+            self.advance()
             self.pump()
+
+    def advance(self) -> None:
+        """One tick of this server's time."""
+        self.node.tick()
 
     def pause(self) -> None:
         """Stand still: no ticks, no messages."""
@@ -151,14 +157,28 @@ class Server:
             self.cluster.judge.applied(self, entry)
             self.applied = entry.index
             if entry.kind is EntryKind.COMMAND:
-                key, value = entry.data[:2]
-                self.state[key] = value
+                self.apply(entry.data)
             self.cluster.entry_applied(self, entry)
         if effects.reads:
             self.cluster.reads_ready(self, effects.reads)
         limit = self.cluster.settings.compact_after
         if limit and self.applied - self.node.log.snapshot_index >= limit:
             self._compact()
+
+    # -- the state machine --------------------------------------------------
+
+    def apply(self, command: Any) -> None:
+        """A committed command: a key and its value."""
+        key, value = command[:2]
+        self.state[key] = value
+
+    def save(self) -> bytes:
+        """The whole state, for a snapshot."""
+        return repr(sorted(self.state.items())).encode()
+
+    def load(self, data: bytes) -> None:
+        """The state that `save` has written."""
+        self.state = dict(ast.literal_eval(data.decode())) if data else {}
 
     # -- snapshots --------------------------------------------------
 
@@ -168,8 +188,7 @@ class Server:
         if term is None:
             return
         config = next(c for i, c in reversed(node.config_history) if i <= self.applied)
-        data = repr(sorted(self.state.items())).encode()
-        snapshot = Snapshot(self.applied, term, config, data)
+        snapshot = Snapshot(self.applied, term, config, self.save())
         node.compact(snapshot, keep=self.cluster.settings.compact_keep)
         last = node.log.last_index
         # Entries that wait for their own sync are in the node but not on this disk yet.
@@ -185,8 +204,6 @@ class Server:
             journal.compact(self.disk, state, snapshot, following)
 
     def _restore(self, snapshot: Snapshot) -> None:
-        import ast
-
-        self.state = dict(ast.literal_eval(snapshot.data.decode())) if snapshot.data else {}
+        self.load(snapshot.data)
         self.applied = snapshot.index
         self.cluster.judge.restored(self, snapshot)
