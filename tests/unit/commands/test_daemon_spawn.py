@@ -22,7 +22,7 @@ SERVING = """
 import os, socket, sys
 run = os.environ["LABKIT_RUN"]
 with open(run + "/pids", "a") as file:
-    file.write(f"{os.getpid()} {os.getsid(0)} {sys.argv[3:]}\\n")
+    file.write(f"{os.getpid()} {os.getsid(0)} {sys.argv[4:]}\\n")
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(run + "/docker.sock")
 listener.listen()
