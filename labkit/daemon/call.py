@@ -23,8 +23,9 @@ Filters = dict[str, list[str]]
 S = TypeVar("S")
 T = TypeVar("T")
 
-JSON_BODY_BYTES_MAX = 4 << 20
-"""The largest JSON body that is read; anything a client means to say is far shorter."""
+JSON_BODY_BYTES_MAX = 16 << 20
+"""The largest JSON body that is read. Docker's daemon has no bound; what is larger than this the
+kernel would refuse as arguments and environment anyway."""
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _INT = re.compile(r"[+-]?[0-9]+\Z")

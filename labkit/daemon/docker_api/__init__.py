@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from labkit.daemon.docker_api import (
     archives,
+    builds,
     container_io,
     containers,
     execs,
@@ -24,12 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = ["build_docker_app"]
 
+_MODULES = (
+    system,
+    containers,
+    container_io,
+    execs,
+    archives,
+    builds,
+    images,
+    networks,
+    volumes,
+)
+
 
 def build_docker_app(engine: Engine) -> web.Application:
     """The application to serve on one host's docker.sock."""
-    routes = [
-        route
-        for module in (system, containers, container_io, execs, archives, images, networks, volumes)
-        for route in module.ROUTES
-    ]
+    routes = [route for module in _MODULES for route in module.ROUTES]
     return build_app(engine, routes, versioned=True, headers=VERSION_HEADERS)

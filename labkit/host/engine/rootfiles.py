@@ -142,7 +142,7 @@ def _plan(union: Union, path: str) -> Iterator[tuple[str, os.stat_result | None]
             trail.append(part)
             continue
         except OSError:
-            raise InvalidParameter(f"mkdir {path}: not a directory") from None
+            raise InvalidParameter(f"Cannot mkdir: {path} is not a directory") from None
         if stat.S_ISLNK(found.stat.st_mode):
             links += 1
             if links > 40:
@@ -152,7 +152,7 @@ def _plan(union: Union, path: str) -> Iterator[tuple[str, os.stat_result | None]
             pending += [word for word in reversed(target.split("/")) if word not in ("", ".")]
             continue
         if not found.is_folder:
-            raise InvalidParameter(f"mkdir {path}: not a directory")
+            raise InvalidParameter(f"Cannot mkdir: {path} is not a directory")
         trail.append(part)
     for depth, name in enumerate(trail):
         found_here = _look(union, "/".join(trail[: depth + 1]))

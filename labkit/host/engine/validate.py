@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 
 from labkit.base.errors import InvalidParameter, NotFound, Unsupported
@@ -11,6 +12,7 @@ from labkit.base.quantities import parse_bytes
 from labkit.host.engine.config import ContainerConfig, Healthcheck
 from labkit.host.engine.hostconfig import HostConfig, LogConfig, RestartPolicy
 from labkit.host.engine.signals import parse_signal
+from labkit.host.isolation.capabilities import normalize_capability
 from labkit.host.isolation.defaults import DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS
 
 __all__ = [
@@ -168,10 +170,20 @@ def _check_cpuset(text: str, cpus: int) -> None:
         )
 
 
+def _check_capabilities(field: str, names: Iterable[str] | None) -> None:
+    for name in names or ():
+        try:
+            normalize_capability(name)
+        except InvalidParameter as error:
+            raise InvalidParameter(f"invalid {field}: {error}", hint=error.hint) from None
+
+
 def check_host(host: HostConfig, config: ContainerConfig) -> None:
     """Refuse a HostConfig that cannot mean anything, or that this version cannot do."""
     check_restart_policy(host.restart_policy, auto_remove=host.auto_remove)
     check_resources(host)
+    _check_capabilities("CapAdd", host.cap_add)
+    _check_capabilities("CapDrop", host.cap_drop)
     log_limits(host.log_config)
     for entry in host.extra_hosts or ():
         name, colon, address = entry.partition(":")

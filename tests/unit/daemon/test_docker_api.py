@@ -97,7 +97,7 @@ async def test_bodies_that_are_no_json_object_are_400(
 
 
 async def test_a_body_that_is_too_large_is_413(api: Api) -> None:
-    data = io.BytesIO(b'{"a":"' + b"x" * (5 << 20) + b'"}')
+    data = io.BytesIO(b'{"a":"' + b"x" * (17 << 20) + b'"}')
     status, body, _ = await api.ask(
         "POST", "/containers/create", data=data, headers={"Content-Type": "application/json"}
     )

@@ -303,3 +303,9 @@ async def test_info_counts_containers_and_says_what_does_not_hold(world: World) 
     version = world.engine.version()
     assert version["ApiVersion"] == "1.50"
     assert {part["Name"] for part in version["Components"]} == {"Engine", "labkit-shim"}
+
+
+async def test_an_unknown_capability_is_refused_when_it_is_asked_for(world: World) -> None:
+    body = {"Image": "busybox", "HostConfig": {"CapAdd": ["NOSUCH"]}}
+    with pytest.raises(InvalidParameter, match='invalid CapAdd: unknown capability: "NOSUCH"'):
+        await world.engine.container_create(body)
