@@ -418,9 +418,14 @@ def _open_readonly(path: Path) -> sqlite3.Connection:
             database = sqlite3.connect(
                 f"file:{path}?{option}", uri=True, isolation_level=None, check_same_thread=False
             )
+        except sqlite3.Error as error:
+            last = error
+            continue
+        try:
             database.execute("SELECT count(*) FROM images").fetchone()
         except sqlite3.Error as error:
             last = error
+            database.close()
             continue
         return database
     raise SystemFailure(f"cannot read the shared image index {path.name}: {last}") from last

@@ -311,10 +311,8 @@ def test_a_shared_store_on_a_read_only_folder_can_be_read(
 ) -> None:
     lender = ImageStore(tmp_path / "lender")
     make_image(lender, "app", layers=[BASE])
+    lender.close()  # what is still in its journal could not be read without writing
     shutil.copytree(tmp_path / "lender", tmp_path / "copy")
-    lender.close()
-    for path in (tmp_path / "copy").glob("image.db-shm"):
-        path.unlink()  # as on a medium that was only ever read
     subprocess.run(["chmod", "-R", "a-w", tmp_path / "copy"], check=True)
     store = ImageStore(tmp_path / "docker", shared=[tmp_path / "copy"])
     try:
