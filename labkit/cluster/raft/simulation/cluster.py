@@ -38,6 +38,8 @@ class Settings:
     compact_after: int = 0
     """Entries after which a server snapshots; 0 never."""
     compact_keep: int = 0
+    judge_every: int = 1
+    """Servers are compared with the promises at one event in so many; what they apply always."""
     node_type: type[Node] = Node
     """The implementation under test; the planted bugs are subclasses."""
 

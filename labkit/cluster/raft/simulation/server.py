@@ -126,7 +126,9 @@ class Server:
 
     def pump(self) -> None:
         """Carry out what was decided, unless a write is still on its way."""
-        self.cluster.judge.observe(self)
+        cluster = self.cluster
+        if not cluster.events % cluster.settings.judge_every:
+            cluster.judge.observe(self)
         if self._flushing:
             return
         effects = self.node.take()

@@ -1,0 +1,1 @@
+"""The real world: the wall clock, real disks, real chance."""
