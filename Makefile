@@ -9,7 +9,7 @@ C_SOURCES := $(shell find native -type f 2>/dev/null)
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-all test-unit test-host test-browser test-vm check format bench packages packages-test packages-browser clean
+.PHONY: help lab test test-all test-unit test-host test-browser check format bench packages packages-test packages-browser clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,11 +41,11 @@ lab: packages $(VENV)/.lab ## set up everything and open JupyterLab on the cours
 
 test: packages-test $(VENV)/.dev ## everything that must hold before a change lands
 	$(MAKE) --no-print-directory check
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow" --ignore=tests/browser --ignore=tests/vm
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow" --ignore=tests/browser
 
 test-all: packages-test $(VENV)/.dev ## `make test` and the slow suites
 	$(MAKE) --no-print-directory check
-	$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/browser --ignore=tests/vm
+	$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/browser
 
 test-unit: $(VENV)/.dev ## the tests that need no privilege and no daemon
 	$(PYTEST) -n $(WORKERS) tests/unit
