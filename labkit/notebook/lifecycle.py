@@ -133,6 +133,12 @@ def course_folder() -> Path:
     )
 
 
+def _first_page(folder: Path) -> str:
+    """The first chapter, which is where somebody who has just typed `make lab` wants to be."""
+    first = min((folder / "notebooks").glob("[0-9]*.ipynb"), default=folder / "notebooks")
+    return first.relative_to(folder).as_posix()
+
+
 def open_lab(paths: LabPaths, argv: Sequence[str]) -> int:
     """Start the daemon, then become JupyterLab on the course. Returns only on failure."""
     folder = course_folder()
@@ -153,7 +159,13 @@ def open_lab(paths: LabPaths, argv: Sequence[str]) -> int:
     command = [
         jupyter,
         f"--ServerApp.root_dir={folder}",
-        "--LabApp.default_url=/lab/tree/notebooks",
+        f"--LabApp.default_url=/lab/tree/{_first_page(folder)}",
+        # A classroom may have no network, and a beginner no opinion on Jupyter's newsletter.
+        f"--LabApp.app_settings_dir={Path(__file__).parent / 'course' / 'jupyterlab'}",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        # The address to open is printed at any level; at INFO it drowns in thirty other lines.
+        "--log-level=WARN",
     ]
     if os.geteuid() == 0:
         # Jupyter refuses root unless told; here root is what makes the containers real.
