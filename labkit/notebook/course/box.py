@@ -48,7 +48,8 @@ class BoxError(SystemFailure):
 class Output(str):
     """What a command in a box printed (stdout then stderr), with its exit code.
 
-    It is a text, so it can be searched and split; a notebook shows it as the terminal would.
+    It is a text, so it can be searched, split and compared; like a shell's `$(…)` it has lost the
+    newline at its end, which `stdout` and `stderr` keep.
     """
 
     __slots__ = ("exit_code", "stderr", "stdout")
@@ -58,13 +59,13 @@ class Output(str):
     stderr: str
 
     def __new__(cls, stdout: str, stderr: str, exit_code: int) -> Self:
-        text = super().__new__(cls, stdout + stderr)
+        text = super().__new__(cls, (stdout + stderr).rstrip("\n"))
         text.stdout, text.stderr, text.exit_code = stdout, stderr, exit_code
         return text
 
     def __repr__(self) -> str:
         note = f"[exit code {self.exit_code}]" if self.exit_code else ""
-        body = str(self).rstrip("\n")
+        body = str(self)
         return f"{body}\n{note}" if body and note else body or note or "[no output]"
 
 
@@ -86,7 +87,6 @@ class Box:
                 self._client.json("DELETE", f"/v1/boxes/{other['id']}")
         made = self._client.json("POST", "/v1/boxes", body={"name": name, "labels": labels})
         self.id: str = made["id"]
-        self.pid: int = made["pid"]
 
     # -- the primitives ------------------------------------------------------------------------
 
@@ -201,9 +201,11 @@ class Box:
         Processes of this machine that the lab did not start are only counted: their command
         lines are nobody's business, and this output may be handed in.
         """
+        # `exec`, not a subshell: the list should show as little of the listing itself as it can.
         script = 'for f in /proc/[0-9]*/stat; do read -r line < "$f" && echo "$line"; done'
-        found = self.run(["sh", "-c", f"({script}) 2>/dev/null"])
-        known = {entry["pids"][-1] for entry in self._lab_processes()}
+        found = self.run(["sh", "-c", f"exec 2>/dev/null; {script}"])
+        # A window on the whole machine shows processes by their outermost number.
+        known = {entry["pids"][0] for entry in self._lab_processes()}
         whole_machine = not self.isolated()["pid"] or " (labkit-anchor" in found
         lines, others = ["  PID  PPID COMMAND"], 0
         for line in found.stdout.splitlines():
@@ -229,6 +231,11 @@ class Box:
         """What the kernel says about the box, seen from the machine: namespaces, root, limits."""
         found: dict[str, Any] = self._client.json("GET", f"/v1/boxes/{self.id}")
         return found
+
+    @property
+    def pid(self) -> int:
+        """The box's process id as the machine counts; unsharing `pid` makes it another process."""
+        return int(self.inspect()["pid"])
 
     def namespaces(self) -> dict[str, int]:
         """Inode numbers of /proc/PID/ns/*, by kind."""

@@ -19,11 +19,12 @@ class Lab:
         self.boxes: dict[str, dict[str, Any]] = {}
         self.ops: list[tuple[str, dict[str, Any]]] = []
         self.replies: dict[str, dict[str, Any]] = {}
+        self.processes: list[dict[str, Any]] = [{"pids": [100]}]
 
     def json(self, method: str, path: str, *, body: Any = None, query: Any = None) -> Any:
         parts = path.strip("/").split("/")
         if path == "/v1/views/namespaces":
-            return {"processes": [{"pids": [100]}]}
+            return {"processes": self.processes}
         if path == "/v1/boxes" and method == "POST":
             identifier = f"b{len(self.boxes)}"
             self.boxes[identifier] = {"id": identifier, "pid": 42, **body}
@@ -67,7 +68,7 @@ def test_a_box_carries_the_label_of_its_chapter(lab: Lab, monkeypatch: pytest.Mo
 
 
 def test_a_text_is_split_like_a_shell_line(lab: Lab, box: Box) -> None:
-    assert box.run("echo 'two words'") == "out\n"
+    assert box.run("echo 'two words'") == "out"
     assert lab.ops[-1][1]["argv"] == ["echo", "two words"]
 
 
@@ -125,7 +126,24 @@ def test_other_peoples_processes_are_only_counted(lab: Lab, box: Box) -> None:
     assert "2 other processes of this machine" in text
 
 
+def test_behind_an_old_proc_the_box_stands_with_its_outside_number(lab: Lab, box: Box) -> None:
+    lab.processes = [{"pids": [100]}, {"pids": [200, 1]}]
+    lab.replies["run"] = {
+        "ok": True,
+        "result": {
+            "stdout": "1 (init) S 0 1\n100 (labkit-anchor) S 1 1\n200 (labkit-box) S 1 1\n",
+            "stderr": "",
+            "exit_code": 0,
+        },
+    }
+    text = box.ps()
+    assert "  200     1 labkit-box" in text
+    assert "other processes" not in text
+
+
 def test_output_is_a_text_with_an_exit_code() -> None:
+    assert Output("box\n", "", 0) == "box"
+    assert Output("box\n", "", 0).stdout == "box\n"
     assert repr(Output("a\n", "", 0)) == "a"
     assert repr(Output("", "", 0)) == "[no output]"
     assert repr(Output("a\n", "b\n", 3)) == "a\nb\n[exit code 3]"
