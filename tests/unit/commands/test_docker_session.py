@@ -177,3 +177,11 @@ def test_a_reader_that_has_gone_ends_the_command_at_once(
         client = Client(address)
         assert main(["run", "alpine"], client=client, surface=Deaf(), cwd=short_tmp) == 1
         client.close()
+
+
+def test_outside_a_terminal_the_same_warning_is_shown_once(
+    serve: Callable[..., tuple[int, BufferSurface]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labkit.notebook.commands.docker.run._said", set())
+    said = [serve(world(), "create", "warn")[1].stderr for _ in range(2)]
+    assert said == ["WARNING: Careful.\n", ""]

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["attach", "create", "run", "start"]
 
+# Warnings that this process has shown. A terminal repeats them, as Docker's client does; in a
+# notebook the tenth red "WARNING" above the same sentence teaches not to read red lines.
+_said: set[str] = set()
+
 
 def _run_failure(call: Call, error: LabkitError, code: int = 125) -> CommandError:
     """`docker: …` and the pointer to help, as `run` ends when it fails itself."""
@@ -88,7 +92,9 @@ def _create(call: Call, body: dict[str, Any]) -> str:
         _pull_for_run(call, image)
         answer = client.request("POST", "/containers/create", query=query, json=body).json()
     for warning in answer.get("Warnings") or ():
-        surface.err(f"WARNING: {warning}\n")
+        if surface.is_terminal or warning not in _said:
+            surface.err(f"WARNING: {warning}\n")
+            _said.add(warning)
     identifier = str(answer["Id"])
     if cidfile is not None:
         cidfile.write(identifier.encode())

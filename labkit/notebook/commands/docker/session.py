@@ -241,7 +241,7 @@ def proxy_interrupts(client: Client, container: str, surface: Surface) -> Callab
         if not surface.is_terminal and number >= 2:
             give_hint = getattr(surface, "hint", None)
             if give_hint is not None:
-                give_hint(f"the container goes on; end it with docker rm -f {container[:12]}")
+                give_hint(f"the container goes on; end it with `%docker rm -f {container[:12]}`")
             return False
         with contextlib.suppress(LabkitError):
             client.request("POST", f"/containers/{container}/kill", query={"signal": "INT"})
