@@ -76,11 +76,6 @@ async def nothing(_: Call[Engine]) -> web.Response:
     return json_answer([])
 
 
-async def build_prune(_: Call[Engine]) -> web.Response:
-    """POST /build/prune: no build cache is kept, so nothing is freed."""
-    return json_answer({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 ROUTES: tuple[Route, ...] = (
     Route("HEAD", "/_ping", ping),
     get("/_ping", ping),
@@ -90,5 +85,4 @@ ROUTES: tuple[Route, ...] = (
     get("/system/df", disk_usage),
     post("/auth", auth),
     get("/plugins", nothing),
-    post("/build/prune", build_prune),
 )

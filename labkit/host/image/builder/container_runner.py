@@ -11,12 +11,16 @@ import asyncio
 import contextlib
 import shutil
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
+from labkit.host.image.builder.building import build
 from labkit.host.image.builder.mounts import CacheMounts
-from labkit.host.image.builder.ports import Output, RunRequest
+from labkit.host.image.builder.ports import BuildOptions, Output, RunRequest
 from labkit.host.image.builder.work import BuildPorts, download
+from labkit.host.image.tarread import ByteSource
 
 if TYPE_CHECKING:
     from labkit.host.engine.container import Definition
@@ -24,14 +28,51 @@ if TYPE_CHECKING:
     from labkit.host.image.snapshots import Snapshotter
     from labkit.host.isolation.spec import IoSpec
 
-__all__ = ["ContainerRunner", "build_ports"]
+__all__ = ["ContainerRunner", "build_image", "build_ports", "prune_builds"]
 
 _HEADER = 8
 _CHUNK = 1 << 16
 
 
+_known: WeakKeyDictionary[Context, BuildPorts] = WeakKeyDictionary()
+
+
 def build_ports(context: Context) -> BuildPorts:
     """What builds on this host act through; made once, because cache mounts are shared."""
+    if context not in _known:
+        _known[context] = _ports(context)
+    return _known[context]
+
+
+async def build_image(
+    context: Context, options: BuildOptions, archive: ByteSource
+) -> AsyncGenerator[dict[str, Any], None]:
+    """`POST /build` on this host: the lines to send, then the events that go with the names.
+
+    `archive` is read in a thread. See building.build for what raises and what is a line.
+    """
+    ports = build_ports(context)
+    has_failed = False
+    async with contextlib.aclosing(build(ports, options, archive)) as lines:
+        async for line in lines:
+            has_failed = has_failed or "errorDetail" in line
+            yield line
+    if has_failed:
+        return
+    for tag in options.tags:
+        image = await asyncio.to_thread(ports.store.get, tag)
+        await context.emit("image", "tag", image.id, {**image.labels, "name": tag})
+
+
+async def prune_builds(context: Context) -> dict[str, Any]:
+    """`POST /build/prune`: removes cache mounts. Cached steps are images, and pruned as such."""
+    caches = build_ports(context).caches
+    found = await asyncio.to_thread(caches.prune)
+    await context.emit("builder", "prune", "", {"reclaimed": str(found["SpaceReclaimed"])})
+    return found
+
+
+def _ports(context: Context) -> BuildPorts:
     from labkit.host.image.pull import pull
 
     store = context.ports.images

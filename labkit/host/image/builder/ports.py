@@ -84,5 +84,7 @@ class BuildOptions:
     host_config: Mapping[str, Any] = field(default_factory=dict)
     """Limits and extra hosts of RUN, as in a HostConfig."""
     secrets: Mapping[str, bytes] = field(default_factory=dict)
+    registries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Credentials by registry, as X-Registry-Config has them."""
     epoch_s: int | None = None
     """SOURCE_DATE_EPOCH: every time in the image is at most this."""

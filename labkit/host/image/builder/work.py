@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +16,14 @@ from labkit.host.image.builder.mounts import CacheMounts
 from labkit.host.image.builder.ports import BuildOptions, Fetcher, Puller, Runner
 from labkit.host.image.builder.trees import SpooledTree, UnionTree
 from labkit.host.image.model import Image
+from labkit.host.image.reference import DEFAULT_DOMAIN, parse
 from labkit.host.image.snapshots import Snapshotter
 from labkit.host.image.store import ImageStore
 
 __all__ = ["BuildPorts", "Emit", "StepFailed", "Work", "in_thread", "owner_ids"]
 
 T = TypeVar("T")
+_DOCKER_HUB = "https://index.docker.io/v1/"
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -119,9 +121,21 @@ class Work:
             except NotFound:
                 pass
             options = PullOptions(platform=platform)
+            auth = self._credentials(reference)
+            if auth:
+                from labkit.host.image.registry.login import options_from_auth
+
+                options = replace(options, registry=options_from_auth(auth))
             async for line in self.ports.pull(self.store, reference, options=options):
                 await emit(line)
             return _checked(await in_thread(self.store.get, reference), reference, platform)
+
+    def _credentials(self, reference: str) -> dict[str, Any]:
+        domain = parse(reference).domain
+        keys = (_DOCKER_HUB,) if domain == DEFAULT_DOMAIN else (domain, f"https://{domain}")
+        return next(
+            (dict(found) for key in keys if (found := self.options.registries.get(key))), {}
+        )
 
 
 def _checked(image: Image, reference: str, platform: str) -> Image:
