@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import MutableSequence, Sequence
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Clock", "Disk", "Net", "Rng"]
+__all__ = ["Cipher", "Clock", "Disk", "Net", "Rng"]
 
 T = TypeVar("T")
+
+
+class Cipher(Protocol):
+    """Hides bytes from whoever lacks the key, and notices when they were changed."""
+
+    def seal(self, plain: bytes, /) -> bytes:
+        """The sealed bytes; never the same twice."""
+
+    def open(self, sealed: bytes, /) -> bytes:
+        """The plain bytes; raises InvalidParameter when the key does not fit."""
 
 
 class Clock(Protocol):

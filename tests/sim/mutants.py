@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from labkit.cluster.raft import election, membership, node, quorum, reads, replication
+from labkit.cluster.raft import election, journal, membership, node, quorum, reads, replication
 from labkit.cluster.raft.effects import Effects
 from labkit.cluster.raft.log import Log
 from labkit.cluster.raft.node import Node
-from labkit.cluster.raft.simulation import journal, server
+from labkit.cluster.raft.simulation import server
 from labkit.cluster.raft.types import Append, Config, HardState, Role, Vote, VoteReply
 
 Plant = Callable[[pytest.MonkeyPatch], None]

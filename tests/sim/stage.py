@@ -38,9 +38,9 @@ from labkit.cluster.raft import (
     Node,
     Options,
     Snapshot,
+    journal,
 )
 from labkit.cluster.raft.reads import UNCONFIRMED
-from labkit.cluster.raft.simulation import journal
 from labkit.cluster.raft.types import (
     Append,
     AppendReply,

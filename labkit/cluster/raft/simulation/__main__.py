@@ -1,7 +1,8 @@
 """Live through many seeds, on every core: `make sim SEEDS=1000`.
 
     python -m labkit.cluster.raft.simulation [--seeds N] [--from SEED] [--seconds S]
-                                             [--profile NAME] [--jobs N] [--trace FILE]
+                                             [--profile NAME] [--jobs N] [--limit S]
+                                             [--trace FILE]
 
 Prints what was simulated and every seed that failed; the exit code is 1 if one did. `--trace FILE`
 lives through the first seed only and writes down everything that happened.
@@ -71,7 +72,10 @@ def _outcomes(jobs: int, seeds: Iterable[int], one: partial[Outcome]) -> Iterabl
         yield from map(one, seeds)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(one, seeds, chunksize=CHUNK)
+        try:
+            yield from pool.map(one, seeds, chunksize=CHUNK)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="of simulated time, for each")
     parser.add_argument("--profile", choices=sorted(PROFILES), help="default: the seed chooses")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="default: all cores")
+    parser.add_argument("--limit", type=float, default=0.0, help="stop after so many real seconds")
     parser.add_argument("--trace", type=Path, help="write down the run of the first seed")
     options = parser.parse_args(argv)
     clock = MonotonicClock()
@@ -99,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         one = partial(explore, seconds=options.seconds, profile=options.profile)
         for outcome in _outcomes(jobs, seeds, one):
             total.add(outcome)
+            if options.limit and clock.now_ns() - began > options.limit * 1e9:
+                break
     total.tell((clock.now_ns() - began) / 1e9, jobs)
     return 1 if total.failures else 0
 

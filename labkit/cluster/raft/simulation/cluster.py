@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.base.errors import LabkitError
+from labkit.cluster.raft.journal import Recovered
 from labkit.cluster.raft.node import Node, Options
 from labkit.cluster.raft.reads import UNCONFIRMED
-from labkit.cluster.raft.simulation.journal import Recovered
 from labkit.cluster.raft.simulation.judge import Judge
 from labkit.cluster.raft.simulation.server import Server
 from labkit.cluster.raft.types import Config, Entry, Message, NodeId, ReadReady, Role

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labkit.cluster.raft.simulation import journal
+from labkit.cluster.raft import journal
 from labkit.cluster.raft.types import Entry, EntryKind, NodeId, Role, Snapshot
 
 if TYPE_CHECKING:

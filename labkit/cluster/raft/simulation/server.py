@@ -6,10 +6,10 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from labkit.cluster.raft import journal
 from labkit.cluster.raft.effects import Effects
 from labkit.cluster.raft.errors import BadMessage
 from labkit.cluster.raft.node import Node
-from labkit.cluster.raft.simulation import journal
 from labkit.cluster.raft.types import EntryKind, HardState, Message, NodeId, Snapshot
 from labkit.world.sim.disk import SimDisk
 
