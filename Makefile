@@ -5,11 +5,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Student code and the tests of two workers share two cores; more workers only wait for each other.
 WORKERS ?= 2
+SEEDS ?= 1000
 C_SOURCES := $(shell find native -type f 2>/dev/null)
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-all test-unit test-host test-browser check format bench packages packages-test packages-browser clean
+.PHONY: help lab test test-all test-unit test-host test-browser sim check format bench packages packages-test packages-browser clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ test-host: $(VENV)/.dev ## real containers: isolation, engine, escapes, wire
 
 test-browser: packages-browser $(VENV)/.dev ## JupyterLab in headless Chromium; screenshots land in artifacts/
 	$(PYTEST) tests/browser
+
+sim: $(VENV)/.dev ## live through SEEDS simulated clusters (default 1000) on every core
+	$(BIN)/python -m labkit.cluster.raft.simulation --seeds $(SEEDS)
 
 check: $(VENV)/.dev ## ruff, mypy strict
 	$(BIN)/ruff format --check labkit tests exercises

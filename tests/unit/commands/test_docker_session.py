@@ -30,9 +30,15 @@ def serve(short_tmp: Path) -> Iterator[Callable[..., tuple[int, BufferSurface]]]
         surface = BufferSurface(stdin=io.BytesIO(given))
         with engine.serving(short_tmp / "docker.sock") as address:
             client = Client(address)
+            usual = signal.getsignal(signal.SIGINT)
             try:
                 return main(words, client=client, surface=surface, cwd=short_tmp), surface
             finally:
+                # An interrupt that comes late must not end the test run.
+                signal.signal(signal.SIGINT, lambda *_: None)
+                for thread in [t for t in threading.enumerate() if t.name == "presses"]:
+                    thread.join()
+                signal.signal(signal.SIGINT, usual)
                 client.close()
 
     yield run
@@ -40,7 +46,7 @@ def serve(short_tmp: Path) -> Iterator[Callable[..., tuple[int, BufferSurface]]]
     assert [t for t in threading.enumerate() if t.name == "labkit-stdin"] == []
 
 
-def _stubborn(engine: FakeEngine, *, yields: bool) -> threading.Event:
+def _stubborn(engine: FakeEngine, *, yields: bool) -> tuple[threading.Event, threading.Event]:
     """A container that runs until it is killed (`yields`), or until the client goes."""
     attached, ended = threading.Event(), threading.Event()
 
@@ -60,17 +66,19 @@ def _stubborn(engine: FakeEngine, *, yields: bool) -> threading.Event:
     engine.on("POST", f"/containers/{WEB}/attach", Answer(hijack=talk))
     engine.on("POST", f"/containers/{WEB}/kill", kill)
     engine.on("POST", f"/containers/{WEB}/wait", {"StatusCode": 130})
-    return attached
+    return attached, ended
 
 
-def _interrupt(ready: threading.Event, times: int) -> None:
+def _interrupt(moments: tuple[threading.Event, threading.Event], times: int) -> None:
+    """Ctrl-C once the container talks, and again once the first one has reached it."""
+
     def press() -> None:
-        ready.wait(10)
-        for _ in range(times):
-            time.sleep(0.2)
+        for moment in moments[:times]:
+            moment.wait(10)
+            time.sleep(0.3)
             os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=press).start()
+    threading.Thread(target=press, name="presses").start()
 
 
 def test_an_interrupt_reaches_the_container_and_its_code_comes_back(
