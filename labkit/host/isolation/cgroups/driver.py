@@ -99,13 +99,17 @@ class CgroupDriver:
 
         A delegated folder's processes move to a leaf first; only the machine's real top (which
         has no cgroup.type) may hold both processes and children with controllers. Strangers are
-        not moved: in a terminal's scope or somebody's service nothing is enabled.
+        not moved: in a terminal's scope or somebody's service nothing is enabled. The kernel would
+        accept cpu and pids there, but make the group a threaded one, whose children take no
+        processes (cgroups(7), thread mode).
         """
         with contextlib.suppress(OSError):
             (base / _TOP / self.instance).mkdir(parents=True, exist_ok=True)
         ours = base.name.startswith(f"{_TOP}-") or base == self.layout.unified
         if ours and (base / "cgroup.type").exists():
             _move_processes(base, base / DAEMON_LEAF)
+        if (base / "cgroup.type").exists() and (base / "cgroup.procs").read_text().strip():
+            return frozenset()
         given: set[str] = set()
         for folder in (base, base / _TOP, base / _TOP / self.instance):
             given = set()
