@@ -125,3 +125,14 @@ def test_without_any_hierarchy_groups_exist_in_name_only(tmp_path: Path) -> None
         assert handles.tasks == ()
         assert handles.directory is None
     assert group.remove()
+
+
+def test_where_strangers_live_no_controller_is_handed_down(tmp_path: Path) -> None:
+    for name in ("", "labkit", "labkit/test", "labkit.daemon"):
+        _fill(tmp_path / name)
+    (tmp_path / "cgroup.type").write_text("domain\n")
+    (tmp_path / "cgroup.procs").write_text("1\n")
+    driver = CgroupDriver("test", root=tmp_path)
+    assert driver.controllers == {"freezer"}
+    assert (tmp_path / "cgroup.subtree_control").read_text() == ""
+    assert driver.warnings_for(ResourceLimits(pids=7, nano_cpus=500_000_000)) != []
