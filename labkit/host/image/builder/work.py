@@ -189,6 +189,7 @@ def download(url: str, folder: Path) -> Any:
                 file.write(data)
             stamp = answer.headers.get("Last-Modified")
     except urllib.error.HTTPError as error:
+        error.close()  # it is the open answer as well
         raise InvalidParameter(
             f"failed to GET {url} with status {error.code} {error.reason}"
         ) from None
