@@ -138,6 +138,15 @@ def test_3_4_an_election_that_cannot_be_won_any_more_is_given_up() -> None:
     assert hand.node.role is Role.FOLLOWER
 
 
+def test_3_4_who_has_not_answered_a_candidate_is_asked_again() -> None:
+    hand = Hand(voters=range(1, 6), pre_vote=False)
+    first = hand.time_out()
+    hand.receive(VoteReply(1, 2, True, False))
+    hand.receive(VoteReply(1, 3, False, False))
+    again = hand.ticks(2)
+    assert again == first[2:]
+
+
 def test_3_4_election_timeouts_lie_between_one_and_two_election_ticks() -> None:
     drawn = {Hand(dice=dice).node.election_timeout for dice in range(10)}
     assert drawn == set(range(10, 20))
@@ -736,6 +745,17 @@ def test_9_6_a_promise_binds_nobody() -> None:
     assert hand.asked(4, 2, 0, 0, pre=True).granted
     assert hand.asked(4, 3, 0, 0, pre=True).granted
     assert (hand.node.term, hand.node.vote) == (3, 0)
+
+
+def test_9_6_of_two_who_ask_at_the_same_moment_one_yields() -> None:
+    low, high = Hand(1), Hand(2)
+    low.time_out()
+    high.time_out()
+    asked_by_low = Vote(1, 1, 0, 0, True, False)
+    asked_by_high = asked_by_low._replace(sender=2)
+    assert high.receive(asked_by_low) == [VoteReply(0, 2, False, True)]
+    assert low.receive(asked_by_high) == [VoteReply(1, 1, True, True)]
+    assert (low.node.role, high.node.role) == (Role.FOLLOWER, Role.PRE_CANDIDATE)
 
 
 def test_9_6_who_hears_a_leader_promises_nothing() -> None:

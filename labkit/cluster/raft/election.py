@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from labkit.cluster.raft.node import Node
 
 __all__ = [
+    "ask_again",
     "become_follower",
     "campaign",
     "hand_over",
@@ -111,11 +112,16 @@ def _ask(node: Node, term: int, *, pre: bool, transfer: bool) -> None:
     node.granted = {node.id}
     node.refused = set()
     last_index, last_term = node.log.last_index, node.log.last_term
-    request = Vote(term, node.id, last_index, last_term, pre, transfer)
-    for voter in sorted(node.config.voters | node.config.outgoing):
-        if voter != node.id:
-            node.send(voter, request)
+    node.request = Vote(term, node.id, last_index, last_term, pre, transfer)
+    ask_again(node)
     _count(node)
+
+
+def ask_again(node: Node) -> None:
+    """Ask those who have not answered: requests are repeated until they are (3.4)."""
+    for voter in sorted(node.config.voters | node.config.outgoing):
+        if voter != node.id and voter not in node.granted and voter not in node.refused:
+            node.send(voter, node.request)
 
 
 def _count(node: Node) -> None:
@@ -151,11 +157,27 @@ def on_vote(node: Node, message: Vote) -> None:
     if message.pre and message.term > node.term:
         free = True
     granted = free and node.log.is_up_to_date(message.last_index, message.last_term)
+    if granted and message.pre and node.role is Role.PRE_CANDIDATE:
+        granted = _yields_to(node, message)
     if granted and not message.pre:
         node.vote = message.sender
         node.elapsed = 0
     term = message.term if granted else node.term
     node.send(message.sender, VoteReply(term, node.id, granted, message.pre))
+
+
+def _yields_to(node: Node, rival: Vote) -> bool:
+    """Two ask at the same moment: the better log, then the higher id goes on, the other yields.
+
+    If each promised the other its vote, both would stand and split it. A promise binds nobody
+    (9.6), so any rule is safe; this one lets exactly one of them win.
+    """
+    log = node.log
+    mine = (log.last_term, log.last_index, node.id)
+    if (rival.last_term, rival.last_index, rival.sender) < mine:
+        return False
+    become_follower(node, node.term, NO_NODE)
+    return True
 
 
 def on_vote_reply(node: Node, message: VoteReply) -> None:

@@ -42,6 +42,9 @@ from labkit.cluster.raft.types import (
 __all__ = ["Dice", "Node", "Options"]
 
 
+_ASK_AGAIN_TICKS = 2
+
+
 class Dice(Protocol):
     """Where randomness comes from (a part of the world's Rng port)."""
 
@@ -113,6 +116,7 @@ class Node:
         "quiet_until",
         "reads_waiting",
         "refused",
+        "request",
         "role",
         "round",
         "round_ticks",
@@ -170,6 +174,8 @@ class Node:
         self.peers: dict[NodeId, Progress] = {}
         self.granted: set[NodeId] = set()
         self.refused: set[NodeId] = set()
+        self.request = Vote(0, node_id, 0, 0, False, False)
+        """What it last asked the voters, while it stands for election."""
         self.transferee: NodeId = NO_NODE
         self.transfers = 0
         """How often this leader asked somebody to take over (3.10); no lease after the first."""
@@ -202,6 +208,8 @@ class Node:
             self.elapsed = 0
             if self.config.can_vote(self.id):
                 election.campaign(self)
+        elif self.role is not Role.FOLLOWER and not self.elapsed % _ASK_AGAIN_TICKS:
+            election.ask_again(self)
 
     def slept(self, ticks: int) -> None:
         """The driver stood still for this long and gives no ticks for it: leases run out."""

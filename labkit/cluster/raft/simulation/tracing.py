@@ -4,7 +4,8 @@ The traced kinds draw the same chances in the same order as the plain ones: the 
 a run that is not traced pays nothing.
 
 Kinds of events: boot, crash, pause, resume, tick, deliver, propose, read, ask, write (the disk has
-it), apply, send, lost, cut, clog, heal, change (of the state only).
+it), apply, send, lost, cut, clog, heal, note, change (of the state
+only).
 """
 
 from __future__ import annotations
@@ -183,6 +184,10 @@ class TracedCluster(Cluster):
     ) -> None:
         """Write one event down."""
         self.trace.record(self.loop.now, kind, node, detail, state)
+
+    def note(self, text: str) -> None:
+        """A sentence for whoever looks at the trace."""
+        self.record("note", 0, {"text": text})
 
     def make_network(self) -> TracedNetwork:
         return TracedNetwork(
