@@ -1,7 +1,8 @@
 """What a student writes down on purpose: answers to questions and predictions.
 
 They live in one JSON file that the notebook writes and the checks read from outside:
-`LABKIT_ANSWERS` when set (grading sets it), otherwise answers/EXERCISE.json under LABKIT_HOME.
+`LABKIT_ANSWERS` when set (grading sets it), otherwise answers/EXERCISE.json under LABKIT_HOME,
+where EXERCISE is LABKIT_EXERCISE or the exercise in whose folder the notebook stands.
 """
 
 from __future__ import annotations
@@ -22,12 +23,18 @@ MAX_BYTES = 1 << 20
 
 
 def answers_file(exercise: str = "") -> Path:
-    """Where the answers of `exercise` (default: LABKIT_EXERCISE) are kept."""
+    """Where the answers of `exercise` (default: the one we stand in) are kept."""
     named = os.environ.get("LABKIT_ANSWERS")
     if named:
         return Path(named)
-    name = exercise or os.environ.get("LABKIT_EXERCISE", "") or "notebook"
+    name = exercise or os.environ.get("LABKIT_EXERCISE", "") or _standing_in() or "notebook"
     return LabPaths.from_environment().home / "answers" / f"{Path(name).name}.json"
+
+
+def _standing_in() -> str:
+    """The exercise whose folder this notebook runs in, as `%check` finds it; empty for none."""
+    here = Path.cwd()
+    return here.name if (here / "checks.py").is_file() else ""
 
 
 def record(key: str, value: Any, *, exercise: str = "") -> None:
