@@ -134,7 +134,7 @@ def _options(call: Call[Engine]) -> BuildOptions:
 
 async def build(call: Call[Engine]) -> web.StreamResponse:
     """POST /build: a tar of the context in, lines of progress out."""
-    from labkit.host.image.builder.container_runner import build_image
+    from labkit.host.engine.builds import build_image
 
     lines = build_image(call.state.context, _options(call), _Body(call.request))
     return await send_json_lines(call.request, lines, in_band_errors=True)
@@ -142,7 +142,7 @@ async def build(call: Call[Engine]) -> web.StreamResponse:
 
 async def prune(call: Call[Engine]) -> web.Response:
     """POST /build/prune."""
-    from labkit.host.image.builder.container_runner import prune_builds
+    from labkit.host.engine.builds import prune_builds
 
     return json_answer(await finish(prune_builds(call.state.context)))
 

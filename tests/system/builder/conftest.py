@@ -15,7 +15,7 @@ from builder_site import Site
 from engine_lab import open_lab
 
 from labkit.base.paths import LabPaths
-from labkit.host.image.builder.container_runner import build_ports
+from labkit.host.engine.builds import build_ports
 from labkit.host.image.pull import pull
 
 HAS_BUSYBOX = Path("/bin/busybox").exists()

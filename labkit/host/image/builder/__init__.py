@@ -10,9 +10,10 @@
     config.py        what each instruction makes of the image's configuration and history
     cache.py         Docker's rules for "Using cache"
     mounts.py        RUN --mount
-    stage.py         one stage, step by step
-    building.py     the whole build, as the classic builder's stream of lines
-    ports.py         what a build acts through; container_runner.py is the real RUN
+    stage.py         one stage, step by step (runstep.py, copystep.py)
+    building.py      the whole build, as the classic builder's stream of lines
+    work.py          what the stages of one build share
+    ports.py         what a build acts through; the real RUN is labkit.host.engine.builds
 
 The words of the stream, of history and of errors are the classic builder's, which is what the
 `docker` client speaks to over `POST /build` when buildx is not installed.

@@ -171,6 +171,9 @@ async def _told(
         yield _failure(error.message, error.code)
     except LabkitError as error:
         yield _failure(error.message, None)
+    except OSError as error:
+        # The disk is full, a file is gone: what the kernel said is all there is to say.
+        yield _failure(f"build failed: {error.strerror or error}", None)
 
 
 def _failure(message: str, code: int | None) -> Json:

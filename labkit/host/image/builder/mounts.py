@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ class CacheMounts:
         self._store = store
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
+        self._files = threading.Lock()
 
     async def enter(self, mount: RunMount, stack: AsyncExitStack, scratch: Path) -> BuildMount:
         """The mount for one RUN; what `sharing` promises holds until `stack` is closed."""
@@ -53,6 +55,10 @@ class CacheMounts:
         self._users[key] -= 1
 
     def _open(self, key: str, mount: RunMount) -> Path:
+        with self._files:  # stages run at the same time
+            return self._made(key, mount)
+
+    def _made(self, key: str, mount: RunMount) -> Path:
         folder = self._folder / key
         data = folder / "data"
         if not data.is_dir():
@@ -88,7 +94,12 @@ class CacheMounts:
 
     def prune(self) -> dict[str, Any]:
         """`POST /build/prune`: remove the caches that no build uses."""
-        removed, freed = [], 0
+        with self._files:
+            return self._prune()
+
+    def _prune(self) -> dict[str, Any]:
+        removed: list[str] = []
+        freed = 0
         if not self._folder.is_dir():
             return {"CachesDeleted": None, "SpaceReclaimed": 0}
         fd = open_directory(self._folder)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from labkit.base.errors import InvalidParameter, LabkitError
+from labkit.base.errors import Conflict, InvalidParameter, LabkitError
 from labkit.base.ids import new_id, short_id
 from labkit.host.image.builder import config as words
 from labkit.host.image.builder.copystep import copy_step, workdir_step
@@ -175,18 +175,24 @@ class StageBuild:
         self.config = dict(config)
 
     def _add(self, layer: LayerBlob | None, created_by: str, config: Mapping[str, Any]) -> Image:
-        store = self.work.store
-        found = add_layer(
-            store,
-            self.image,
-            layer,
-            defaults=config,
-            created_by=created_by,
-            author=self.author,
-            parent=self.image.id if self.image is not None else "",
-            created_ns=self.work.time_ns(),
-        )
-        return store.get(found)
+        store, base = self.work.store, self.image
+        with store.lock:
+            if base is not None and store.index.image(base.id) is None:
+                raise Conflict(
+                    f"image {short_id(base.id)} was removed while it was being built on",
+                    hint="build again; docker image prune takes the steps of running builds too",
+                )
+            found = add_layer(
+                store,
+                base,
+                layer,
+                defaults=config,
+                created_by=created_by,
+                author=self.author,
+                parent=base.id if base is not None else "",
+                created_ns=self.work.time_ns(),
+            )
+            return store.get(found)
 
     async def _note(self, step: Instruction) -> None:
         """An instruction that changes the configuration only."""

@@ -1,8 +1,8 @@
-"""The real RUN: a container of the core, with the engine's own rules for users, mounts and limits.
+"""Builds on this host: `POST /build`, its prune, and the real RUN.
 
-It has no record in the engine: it lives for one step, is in no list, and a daemon that starts
-after a crash discards its folder, its layer and its control group as it does with every
-half-made container.
+A RUN's container follows the engine's own rules for users, mounts and limits. It has no record
+in the engine: it lives for one step, is in no list, and a daemon that starts after a crash
+discards its folder, its layer and its control group as it does with every half-made container.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
+from labkit.base.ids import short_id
+from labkit.host.engine import hostfiles, specs, validate
+from labkit.host.engine.config import ContainerConfig
+from labkit.host.engine.container import Definition, MountRecord
+from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig
+from labkit.host.engine.wire import read
 from labkit.host.image.builder.building import build
 from labkit.host.image.builder.mounts import CacheMounts
 from labkit.host.image.builder.ports import BuildOptions, Output, RunRequest
 from labkit.host.image.builder.work import BuildPorts, download
 from labkit.host.image.tarread import ByteSource
+from labkit.host.isolation.spec import ContainerSpec, IoSpec
 
 if TYPE_CHECKING:
-    from labkit.host.engine.container import Definition
     from labkit.host.engine.context import Context
     from labkit.host.image.snapshots import Snapshotter
-    from labkit.host.isolation.spec import IoSpec
 
 __all__ = ["ContainerRunner", "build_image", "build_ports", "prune_builds"]
 
 _HEADER = 8
 _CHUNK = 1 << 16
-
-
 _known: WeakKeyDictionary[Context, BuildPorts] = WeakKeyDictionary()
 
 
@@ -95,9 +98,6 @@ class ContainerRunner:
 
     async def run(self, request: RunRequest, output: Output) -> int:
         """See ports.Runner."""
-        from labkit.host.engine import hostfiles, specs
-        from labkit.host.isolation.spec import IoSpec
-
         context = self._context
         definition = self._definition(request)
         folder = context.folder(request.id)
@@ -115,8 +115,8 @@ class ContainerRunner:
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _process(self, spec: object, io: IoSpec, folder: Path, output: Output) -> int:
-        shim = await self._context.ports.runtime.start(spec, io, folder, hold=True)  # type: ignore[arg-type]
+    async def _process(self, spec: ContainerSpec, io: IoSpec, folder: Path, output: Output) -> int:
+        shim = await self._context.ports.runtime.start(spec, io, folder, hold=True)
         try:
             reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
             try:
@@ -132,13 +132,6 @@ class ContainerRunner:
             await asyncio.shield(asyncio.ensure_future(shim.cleanup()))
 
     def _definition(self, request: RunRequest) -> Definition:
-        from labkit.base.ids import short_id
-        from labkit.host.engine import validate
-        from labkit.host.engine.config import ContainerConfig
-        from labkit.host.engine.container import Definition, MountRecord
-        from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig
-        from labkit.host.engine.wire import read
-
         network = "" if request.network in ("", "default") else request.network
         body = {**request.host_config, "NetworkMode": network}
         config = ContainerConfig(
