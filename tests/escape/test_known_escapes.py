@@ -10,6 +10,7 @@ import os
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from isolation_kit import ALL_NEW, Host, process_state
@@ -187,10 +188,11 @@ async def test_the_console_is_not_mounted_over_a_link(host: Host, image: Path) -
         await host.start(replace(spec, mounts=mounts, devices=()))
 
 
-async def test_nothing_is_mounted_inside_proc(host: Host) -> None:
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+async def test_nothing_is_mounted_inside_proc(host: Host, kind: Literal["bind", "tmpfs"]) -> None:
     source = host.folder / "fake"
     source.mkdir()
-    mount = Mount("bind", "/proc/sys", source=str(source))
+    mount = Mount(kind, "/proc/sys", source=str(source) if kind == "bind" else "")
     with pytest.raises(ContainerStartFailure, match="a mount inside /proc is refused"):
         await host.run("true", extra_mounts=(mount,))
 
