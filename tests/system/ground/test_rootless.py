@@ -145,5 +145,5 @@ def test_an_ordinary_user_has_a_host_and_boxes_of_their_own(folder: Path) -> Non
     assert out["mknod"] == [False, 1]
     assert out["found_again"] is True
     assert out["gone"] is True
-    # A limit holds or is told; there is no third way.
-    assert (out["cgroup"] == "none") == (len(out["warnings"]) == 2)  # type: ignore[arg-type]
+    # Without groups each limit is told. With some it may hold, unless strangers share the folder.
+    assert len(out["warnings"]) in ((2,) if out["cgroup"] == "none" else (0, 2))  # type: ignore[arg-type]
