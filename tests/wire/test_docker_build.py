@@ -355,3 +355,28 @@ def test_a_build_that_is_broken_off_leaves_nothing(folder: Folder) -> None:
     while list(containers.iterdir()) or any(p.name.startswith(".tmp") for p in layers.iterdir()):
         assert time.monotonic() < deadline, list(containers.iterdir())
         time.sleep(0.05)
+
+
+def test_a_daemon_killed_in_a_build_finds_and_removes_what_ran(folder: Folder) -> None:
+    lab = folder.lab
+    folder.dockerfile("FROM busybox\nRUN echo started; sleep 300\n")
+    with subprocess.Popen(
+        ["docker", "build", str(folder.path)],
+        env=lab.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "started\n":
+                break
+        lab.kill()
+        process.wait()
+    lab.start()
+    data = lab.paths.host_data()
+    assert not list((data / "containers").iterdir())
+    assert not [path for path in (data / "overlay2").iterdir() if path.name.startswith(".tmp")]
+    assert not [name for name in lab.leftovers() if "sleep 300" in name]
+    folder.dockerfile("FROM busybox\nRUN echo again\n")
+    assert "again" in folder.ok("--no-cache")
