@@ -445,6 +445,27 @@ def test_4_2_2_a_leader_that_removes_itself_leads_until_the_change_is_committed(
     assert hand.node.role is Role.FOLLOWER
 
 
+def test_4_2_2_a_server_on_its_way_out_still_stands_and_does_not_count_itself() -> None:
+    """Figure 4.6: nobody else may hold what is committed."""
+    hand = Hand(1, (1, 3), pre_vote=False)
+    joint = Config(frozenset((2, 3)), frozenset((1, 3)))
+    entries = tuple(
+        command(index, 1)._replace(kind=EntryKind.CONFIG, data=config)
+        for index, config in ((1, joint), (2, Config(frozenset((2, 3)))))
+    )
+    hand.receive(Append(1, 3, 0, 0, entries, 1, 1))
+    hand.time_out()
+    assert hand.node.role is Role.CANDIDATE
+    hand.receive(VoteReply(2, 2, True, False))
+    assert hand.node.role is Role.CANDIDATE, "one of two, its own does not count"
+    hand.receive(VoteReply(2, 3, True, False))
+    assert hand.node.role is Role.LEADER
+    hand.accept(2, 3)
+    hand.accept(3, 3)
+    assert hand.node.role is Role.FOLLOWER, "committed: now it goes"
+    assert hand.ticks(60) == []
+
+
 def test_4_2_3_a_server_that_hears_a_leader_ignores_candidates() -> None:
     hand = Hand()
     hand.receive(heartbeat(1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from collections import Counter
 
 from labkit.cluster.linearizability import check_keys
 from labkit.cluster.raft.simulation.cluster import Settings
@@ -14,13 +14,13 @@ from labkit.world.sim.rng import seeded
 MS = 1_000_000
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_histories_are_linearizable(seed: int) -> None:
-    _, history = explore_store(seed)
-    answered = [operation for operation in history if operation.returned is not None]
-    assert len(answered) > 20
-    assert {operation.kind for operation in answered} == {"write", "read", "swap"}
-    assert check_keys(history) is None, f"seed {seed}"
+def test_histories_are_linearizable() -> None:
+    kinds: Counter[str] = Counter()
+    for seed in range(12):
+        _, history = explore_store(seed)
+        kinds.update(operation.kind for operation in history if operation.returned is not None)
+        assert check_keys(history) is None, f"seed {seed}"
+    assert min(kinds[kind] for kind in ("write", "read", "swap")) > 100, kinds
 
 
 def test_members_that_applied_the_same_hold_the_same() -> None:

@@ -17,7 +17,7 @@ from labkit.cluster.raft.types import NO_NODE, Config, EntryKind, NodeId, Role
 if TYPE_CHECKING:
     from labkit.cluster.raft.node import Node
 
-__all__ = ["adopt", "change", "committed", "compact", "forget_from", "replay"]
+__all__ = ["adopt", "change", "committed", "compact", "forget_from", "may_stand", "replay"]
 
 
 def replay(node: Node) -> None:
@@ -47,6 +47,20 @@ def forget_from(node: Node, index: int) -> None:
     while history[-1][0] >= index:
         history.pop()
     node.config = history[-1][1]
+
+
+def may_stand(node: Node) -> bool:
+    """Whether a server may become leader: as a voter, or as one that is on its way out.
+
+    Section 4.2.2: until the configuration without it is committed, it may be the only one with a
+    log that a majority could follow, so it still stands (and does not count its own vote).
+    """
+    for index, config in reversed(node.config_history):
+        if config.can_vote(node.id):
+            return True
+        if index <= node.commit:
+            break
+    return False
 
 
 def compact(node: Node, index: int) -> None:

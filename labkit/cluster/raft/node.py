@@ -206,7 +206,7 @@ class Node:
             replication.leader_tick(self)
         elif self.elapsed >= self.election_timeout:
             self.elapsed = 0
-            if self.config.can_vote(self.id):
+            if membership.may_stand(self):
                 election.campaign(self)
         elif self.role is not Role.FOLLOWER and not self.elapsed % _ASK_AGAIN_TICKS:
             election.ask_again(self)

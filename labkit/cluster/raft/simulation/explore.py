@@ -170,6 +170,8 @@ def explore(
     failure: str | None = None
     try:
         cluster.run(int(seconds * SECOND))
+        faults.stop()
+        failure = _goes_on(cluster)
         wrong = check_keys(clients.finish())
         if wrong is not None:
             failure = f"linearizability broken: no order explains the history of {wrong}"
@@ -196,6 +198,21 @@ def record(seed: int, seconds: float = 20.0, profile: str | None = None) -> tupl
 
     outcome = explore(seed, seconds, profile, make=make)
     return outcome, made[0].trace
+
+
+def _goes_on(cluster: Cluster) -> str | None:
+    """When nothing is broken any more a cluster must recover by itself, and soon."""
+    for _ in range(100):
+        cluster.run(SECOND // 10)
+        leader = cluster.leader()
+        if leader is None or leader.node.transferee:
+            continue
+        done: list[bool] = []
+        cluster.propose(leader.id, "alive", "yes", lambda: done.append(True))  # noqa: B023
+        cluster.run(SECOND)
+        if done:
+            return None
+    return "stuck: ten seconds and more after the last fault nothing can be written"
 
 
 def _profile(rng: Rng) -> str:

@@ -46,11 +46,20 @@ class Faults:
     ) -> None:
         self._cluster = cluster
         self._every_ns = every_ns
+        self._over = False
         self.counts: Counter[str] = Counter()
         self._kinds: tuple[Callable[[], str], ...] = tuple(
             getattr(self, f"_{kind}") for kind in kinds
         )
         self._plan()
+
+    def stop(self) -> None:
+        """No more of it: what is broken is mended, and everybody runs."""
+        self._over = True
+        self._cluster.network.heal()
+        for server in self._cluster.servers.values():
+            server.resume()
+            self._cluster.restart(server.id)
 
     def _plan(self) -> None:
         self._cluster.loop.after(self._delay(self._every_ns), self._strike)
@@ -59,6 +68,8 @@ class Faults:
         return int(self._cluster.rng.expovariate(1.0) * mean_ns)
 
     def _strike(self) -> None:
+        if self._over:
+            return
         name = self._cluster.rng.choice(self._kinds)()
         if name:
             self.counts[name] += 1
@@ -100,6 +111,8 @@ class Faults:
 
     def _chase_leaders(self, hunts: int = 250) -> str:
         """Every leader of the next moments falls soon after its election (figure 3.7)."""
+        if self._over:
+            return ""
         leader = self._cluster.leader()
         if leader is not None:
             self._blink(leader.id)
@@ -151,6 +164,8 @@ class Faults:
         stand up among the others; those who were stopped come back with what they have.
         """
         cluster, rng = self._cluster, self._cluster.rng
+        if self._over:
+            return ""
         cluster.network.heal()
         everyone = sorted(cluster.servers)
         leader = cluster.leader()

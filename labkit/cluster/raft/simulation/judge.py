@@ -96,13 +96,16 @@ class Judge:
     def crashed(self, server: Server) -> None:
         """A leader went down: what it appended and never stored has never been.
 
-        Only the sole voter can lead before its term is on disk, and may then lead the same term
-        again after the crash, with other entries; nobody else has heard of the first ones.
+        Only a sole voter can lead before its term is on disk. After a crash it, or in another
+        configuration somebody else, may lead that term: nobody has heard of it in the first one.
         """
         node = server.node
         if node.role is not Role.LEADER:
             return
-        kept = {(entry.index, entry.term) for entry in journal.recover(server.disk).entries}
+        found = journal.recover(server.disk)
+        if found.hard_state is None or found.hard_state.term < node.term:
+            self._leaders.pop(node.term, None)
+        kept = {(entry.index, entry.term) for entry in found.entries}
         index = node.log.last_index
         while node.log.term_at(index) == node.term and index > node.log.snapshot_index:
             if (index, node.term) in kept:
