@@ -256,3 +256,9 @@ def forgets_its_promise_in_a_restart(patch: pytest.MonkeyPatch) -> None:
         self.quiet_until = 0
 
     patch.setattr(Node, "__init__", init)
+
+
+@mutant("membership")
+def lets_nobody_stand_who_is_on_the_way_out(patch: pytest.MonkeyPatch) -> None:
+    """Section 4.2.2, figure 4.6: it may be the only one with a log that a majority can follow."""
+    patch.setattr(membership, "may_stand", lambda self: self.config.can_vote(self.id))

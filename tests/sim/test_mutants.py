@@ -8,7 +8,7 @@ from labkit.cluster.raft.simulation.explore import explore
 from tests.sim.mutants import MUTANTS, planted
 
 SEEDS = 60
-"""Each is found within the first ten at the time of writing; chance may move with the code."""
+"""Each is found within the first dozen at the time of writing; chance may move with the code."""
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
