@@ -159,18 +159,21 @@ class Context:
         state: State,
         *,
         events: tuple[Json, ...] = (),
-    ) -> None:
-        """Make one transition of the table durable, then visible.
+        is_fact: bool = False,
+    ) -> bool:
+        """Make one transition of the table durable, then visible. Returns whether it is durable.
 
         `state` carries the new values; its status is overwritten by the table's. The caller holds
-        the container's lock.
+        the container's lock. `is_fact` marks what has happened whether or not it can be written
+        down (a process has ended): it becomes visible in any case, and is written down as soon as
+        the disk takes it.
         """
         source = container.state.status
         target = successor(source, action)
         assert target is not None, f"no transition {action!r} from {source!r}"
         new = state.changed(status=target)
         change = Change(target, time.time_ns(), action)
-        await self.records.write(
+        writes = (
             (
                 "UPDATE containers SET state = ? WHERE id = ?",
                 (json.dumps(new.to_json()), container.id),
@@ -178,9 +181,27 @@ class Context:
             self.history_row(container.id, change),
             *(EventLog.write_of(event) for event in events),
         )
+        is_durable = True
+        try:
+            await self.records.write(*writes)
+        except SystemFailure:
+            if not is_fact:
+                raise
+            is_durable = False
         container.state = new
         container.history.append(change)
         self.events.publish(*events)
+        if not is_durable:
+            self.spawn(self._write_later(container, new), f"record {container.name}")
+        return is_durable
+
+    async def _write_later(self, container: Container, state: State) -> None:
+        """Write a fact down once the disk takes it; a newer state makes it pointless."""
+        while container.state is state and container.id in self.containers and not self.closing:
+            await asyncio.sleep(1)
+            with contextlib.suppress(SystemFailure):
+                await self.save_state(container, state)
+                return
 
     @staticmethod
     def history_row(identifier: str, change: Change) -> Write:

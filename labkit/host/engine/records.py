@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import sqlite3
 import threading
@@ -37,6 +38,9 @@ EVENTS_KEPT = 10_000
 """Events remembered across restarts; older ones are dropped at open and every so often."""
 HISTORY_KEPT = 100
 """Transitions remembered per container."""
+
+RESERVE_BYTES = 512 << 10
+"""Kept free on the disk for the records that make room again."""
 
 _VERSION = 1
 _SCHEMA = """
@@ -83,6 +87,8 @@ class Records:
         self._path = path
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = _open(path)
+        self._reserve = path.with_suffix(".reserve")
+        self._keep_reserve()
         self._thread = threading.Thread(target=self._run, name="labkit-records", daemon=True)
         self._thread.start()
         self._closed = False
@@ -127,7 +133,7 @@ class Records:
     def _commit(self, jobs: list[_Job]) -> None:
         """One transaction for all; when it fails, each job on its own, so only the guilty fail."""
         try:
-            self._transaction(write for job in jobs for write in job.writes)
+            self._store([write for job in jobs for write in job.writes])
         except sqlite3.Error as error:
             if len(jobs) > 1:
                 for job in jobs:
@@ -137,6 +143,34 @@ class Records:
             return
         for job in jobs:
             _finish(job, None)
+
+    def _store(self, writes: Sequence[Write]) -> None:
+        """One transaction; on a full disk once more after giving up the reserve.
+
+        Without it a full disk could not even be emptied: removing a container is a record, too.
+        """
+        try:
+            self._transaction(writes)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or not self._reserve.exists():
+                raise
+            self._reserve.unlink(missing_ok=True)
+            self._transaction(writes)
+        else:
+            if not self._reserve.exists():
+                self._keep_reserve()
+
+    def _keep_reserve(self) -> None:
+        try:
+            descriptor = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
 
     def _transaction(self, writes: Iterable[Write]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")

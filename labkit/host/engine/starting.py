@@ -179,14 +179,16 @@ async def ended(
     action: Any = "die-restart" if restart else "die"
     # Both at once: should the engine die in between, exit.json still says how it ended.
     cleaned = asyncio.ensure_future(_clean(shim))
-    await context.transit(container, action, state, events=tuple(events))
+    is_recorded = await context.transit(
+        container, action, state, events=tuple(events), is_fact=True
+    )
     container.settle("not-running", "next-exit")
     await cleaned
     container.shim = None
     is_removed = (
         container.host.auto_remove and not container.keep and not container.removing and not restart
     )
-    if not is_removed:
+    if not is_removed and is_recorded:  # otherwise its exit.json is the only record there is
         await asyncio.to_thread(
             shutil.rmtree, shim_folder(context, container.id), ignore_errors=True
         )
