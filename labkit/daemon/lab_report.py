@@ -104,10 +104,10 @@ def _limit_fix(ground: Ground) -> str:
     if ground.mode == "rootful":
         return "nothing to do here: this kernel or its boot options leave the controller out"
     if ground.probe.cgroup == "v2":
-        # The daemon asks for a delegated scope of its own; what is missing there, systemd withholds.
+        # The daemon asks for a delegated scope of its own; what it lacks there, systemd withholds.
         return (
-            "log in through systemd (not su); for all limits, as root: systemctl edit user@.service, "
-            "[Service] Delegate=cpu cpuset io memory pids, then log in again"
+            "log in through systemd (not su); for all limits, as root: systemctl edit "
+            "user@.service, [Service] Delegate=cpu cpuset io memory pids, then log in again"
         )
     return (
         "run the lab as root, or boot with systemd.unified_cgroup_hierarchy=1: "
