@@ -217,6 +217,11 @@ static void adopt_terminal(struct shim *shim, int master) {
         shim->quit = true;
 }
 
+static void let_go(struct shim *shim) {
+    shim->state = LK_STATE_STARTING;
+    (void)lk_send_fd(shim->launched.sync, (char[]){LK_SYNC_GO}, 1, -1, 0);
+}
+
 static void sync_ready(struct shim *shim) {
     char byte;
     int fd;
@@ -234,6 +239,12 @@ static void sync_ready(struct shim *shim) {
         write_identity(shim);
         const struct lk_message message = message_of(LK_EVENT_HELD, 0, 0, shim->launched.pid, 0);
         broadcast(shim, &message, NULL, 0, shim->launched.pidfd);
+        /* A daemon that came back may have asked before the process got this far. */
+        for (int i = 0; i < CONTROLS_MAX; i++)
+            if (shim->controls[i].fd >= 0 && shim->controls[i].release_serial != 0) {
+                let_go(shim);
+                break;
+            }
     }
 }
 
@@ -334,10 +345,8 @@ static void release(struct shim *shim, struct control *control, const struct lk_
         return;
     }
     control->release_serial = request->serial;
-    if (shim->state != LK_STATE_HELD)
-        return;
-    shim->state = LK_STATE_STARTING;
-    (void)lk_send_fd(shim->launched.sync, (char[]){LK_SYNC_GO}, 1, -1, 0);
+    if (shim->state == LK_STATE_HELD)
+        let_go(shim);
 }
 
 static int resize(struct shim *shim, const struct lk_message *request) {

@@ -56,6 +56,10 @@ def read_exit(directory: Path) -> ExitStatus | None:
         return None
 
 
+_RELEASE_S = 60.0
+"""A start takes milliseconds; on an emulated machine under load, seconds."""
+
+
 class Shim:
     """Made by Runtime. All methods belong to the loop it was made on."""
 
@@ -208,7 +212,15 @@ class Shim:
         await asyncio.shield(self._releasing)
 
     async def _release(self) -> None:
-        answer = await self._link().ask(Kind.RELEASE)
+        if not self.is_held and (self._connection is None or not self._connection.is_open):
+            return  # it ran, and its shim has told its end and gone
+        try:
+            answer = await asyncio.wait_for(self._link().ask(Kind.RELEASE), _RELEASE_S)
+        except TimeoutError:
+            raise Unavailable(
+                f"the container's shim (pid {self.pid}) does not let its process run",
+                hint="remove the container with force, and start it again",
+            ) from None
         if answer.status < 0:
             failure = failure_from(answer.status, answer.text, self.steps, is_exec=self.is_exec)
             self._ended(_SHIM_DIED, time.time_ns(), "never started")

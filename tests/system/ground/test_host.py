@@ -103,7 +103,10 @@ def test_a_reused_pid_is_not_taken_for_the_anchor(paths: LabPaths, machine: Prob
 
 def test_stopping_ends_what_still_runs_inside(paths: LabPaths, machine: Probe) -> None:
     host = start_anchor(paths, "default", machine)
-    process = run_on_host(host, ["sleep", "300"], stdout=subprocess.PIPE)
+    inside = ["sh", "-c", "echo inside; exec sleep 300"]
+    process = run_on_host(host, inside, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"inside\n"  # before that it is not in the host yet
     stop_anchor(paths)
     process.communicate(timeout=10)
     assert process.returncode == -9
