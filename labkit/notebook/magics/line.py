@@ -189,7 +189,7 @@ def _counting_interrupts(seen: list[int]) -> Iterator[None]:
 def _say_it_goes_on() -> None:
     text = (
         "the signal was sent, and the command goes on: a container’s first process ignores "
-        "signals it has no handler for. Stop twice more to leave it running, or wait."
+        "signals it has no handler for. Stop once more to leave it running, or wait."
     )
     show(text, note_html(text))
 
