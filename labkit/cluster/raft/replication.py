@@ -13,6 +13,7 @@ from labkit.cluster.raft.types import (
     NO_NODE,
     Append,
     AppendReply,
+    Entry,
     InstallSnapshot,
     NodeId,
     Role,
@@ -232,15 +233,15 @@ def check_entries(message: Append) -> None:
         term = entry.term
 
 
-def _take_entries(node: Node, entries: tuple[object, ...]) -> None:
+def _take_entries(node: Node, entries: tuple[Entry, ...]) -> None:
     log = node.log
     for position, entry in enumerate(entries):
-        if log.term_at(entry.index) != entry.term:  # type: ignore[attr-defined]
-            if entry.index <= node.commit:  # type: ignore[attr-defined]
+        if log.term_at(entry.index) != entry.term:
+            if entry.index <= node.commit:
                 raise InvariantViolated(
-                    f"node {node.id} is asked to overwrite its committed entry {entry.index}"  # type: ignore[attr-defined]
+                    f"node {node.id} is asked to overwrite its committed entry {entry.index}"
                 )
-            node.adopt_entries(entries[position:])  # type: ignore[arg-type]
+            node.adopt_entries(entries[position:])
             return
 
 
