@@ -46,7 +46,7 @@ test: packages-test $(VENV)/.dev ## everything that must hold before a change la
 
 test-all: packages-test $(VENV)/.dev ## `make test` and the slow suites
 	$(MAKE) --no-print-directory check
-	$(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/browser
+	HYPOTHESIS_PROFILE=explores $(PYTEST) -n $(WORKERS) --dist loadfile --ignore=tests/browser
 
 test-unit: $(VENV)/.dev ## the tests that need no privilege and no daemon
 	$(PYTEST) -n $(WORKERS) tests/unit

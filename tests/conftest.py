@@ -8,9 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from labkit.base.paths import LabPaths
+
+# What decides whether a change lands is the same on every run; chance looks for new failures in
+# `make test-all`, whose finds become examples here.
+hypothesis.settings.register_profile("lands", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explores", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "lands"))
 
 
 @pytest.fixture

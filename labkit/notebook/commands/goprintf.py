@@ -6,53 +6,108 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.notebook.commands.gotext import go_quote
+from labkit.notebook.commands.gotext import go_quote, go_quote_rune, go_rune
 
 __all__ = ["sprintf"]
 
 _VERB = re.compile(r"%([-+# 0]*)(\*|\d+)?(?:\.(\*|\d+)?)?(\[\d+\])?(.)", re.DOTALL)
+_NUMBER_MAX = 1_000_000  # fmt's tooLarge: a width or precision beyond it is a mistake
 
 
 def sprintf(template: str, values: Sequence[Any]) -> str:
     """The text; mismatches are spelt into it as Go spells them (`%!d(string=x)`)."""
-    rest = list(values)
-    used_index = False
-
-    def take(match: re.Match[str]) -> str:
-        nonlocal used_index
-        flags, width_text, precision_text, explicit, verb = match.groups()
-        if verb == "%":
-            return "%"
-        width = int(rest.pop(0)) if width_text == "*" else int(width_text or 0)
-        has_precision = "." in match.group(0)[: -len(verb)]
-        precision: int | None = None
-        if has_precision:
-            precision = int(rest.pop(0)) if precision_text == "*" else int(precision_text or 0)
-        if explicit:
-            used_index = True
-            number = int(explicit[1:-1]) - 1
-            if not 0 <= number < len(values):
-                return f"%!{verb}(BADINDEX)"
-            value = values[number]
-        elif not rest:
-            return f"%!{verb}(MISSING)"
+    arguments = _Arguments(values)
+    parts = []
+    position = 0
+    while position < len(template):
+        match = _VERB.match(template, position)
+        if match is not None:
+            parts.append(_formatted(match, arguments))
+            position = match.end()
+        elif template[position] == "%":  # nothing that could be a verb follows
+            parts.append("%!(NOVERB)")
+            break
         else:
-            value = rest.pop(0)
-        text = _verb(value, verb, flags, precision)
-        if "-" in flags:
-            return text.ljust(width)
-        if "0" in flags and verb in "dxXobeEfFgGt" and not isinstance(value, str):
-            sign = text[:1] if text[:1] in "+-" else ""
-            return sign + text[len(sign) :].rjust(width - len(sign), "0")
-        return text.rjust(width)
+            following = template.find("%", position)
+            following = len(template) if following < 0 else following
+            parts.append(template[position:following])
+            position = following
+    return "".join(parts) + arguments.extra()
 
-    text = _VERB.sub(take, template)
-    if text.endswith("%") and template.endswith("%") and not template.endswith("%%"):
-        text = text[:-1] + "%!(NOVERB)"
-    if rest and not used_index:
-        extra = ", ".join(f"{_type(value)}={_plain(value)}" for value in rest)
-        text += f"%!(EXTRA {extra})"
-    return text
+
+class _Arguments:
+    """The operands, taken in order or by `[n]`."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = values
+        self._next = 0
+        self._reordered = False
+
+    def jump(self, explicit: str | None) -> bool:
+        """Go on from the `[n]`th operand; False where there is none."""
+        if explicit is None:
+            return True
+        self._reordered = True
+        number = int(explicit[1:-1]) - 1
+        if not 0 <= number < len(self._values):
+            return False
+        self._next = number
+        return True
+
+    def take(self) -> tuple[bool, Any]:
+        """Whether there is another operand, and it."""
+        if self._next >= len(self._values):
+            return False, None
+        self._next += 1
+        return True, self._values[self._next - 1]
+
+    def number(self) -> int | None:
+        """An operand for `*`: None where it is no number or Go finds it too large."""
+        _, value = self.take()
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return value if whole and abs(value) <= _NUMBER_MAX else None
+
+    def extra(self) -> str:
+        rest = self._values[self._next :]
+        if not rest or self._reordered:
+            return ""
+        return f"%!(EXTRA {', '.join(f'{_type(value)}={_plain(value)}' for value in rest)})"
+
+
+def _formatted(match: re.Match[str], arguments: _Arguments) -> str:
+    flags, width_text, precision_text, explicit, verb = match.groups()
+    if any(len(digits) > 6 for digits in (width_text or "", precision_text or "")):
+        return "%!(NOVERB)"  # fmt gives up on such a number and on what follows it
+    said = ""
+    width = arguments.number() if width_text == "*" else int(width_text or 0)
+    if width is None:
+        said += "%!(BADWIDTH)"
+        width = 0
+    elif width < 0:
+        flags, width = flags + "-", -width
+    precision: int | None = None
+    if "." in match.group(0)[: -len(verb)]:
+        precision = arguments.number() if precision_text == "*" else int(precision_text or 0)
+        if precision is None or precision < 0:
+            said += "%!(BADPREC)"
+            precision = None
+    if verb == "%":
+        return said + "%"
+    if not arguments.jump(explicit):
+        return f"{said}%!{verb}(BADINDEX)"
+    there, value = arguments.take()
+    if not there:
+        return f"{said}%!{verb}(MISSING)"
+    return said + _padded(_verb(value, verb, flags, precision), value, verb, flags, width)
+
+
+def _padded(text: str, value: Any, verb: str, flags: str, width: int) -> str:
+    if "-" in flags:
+        return text.ljust(width)
+    if "0" in flags and verb in "dxXobeEfFgGt" and not isinstance(value, str):
+        sign = text[:1] if text[:1] in ("+", "-") else ""
+        return sign + text[len(sign) :].rjust(width - len(sign), "0")
+    return text.rjust(width)
 
 
 def _plain(value: Any) -> str:
@@ -116,9 +171,9 @@ def _verb(value: Any, verb: str, flags: str, precision: int | None) -> str:
         if verb in "dxXob":
             return _integer(value, verb, flags)
         if verb == "c":
-            return chr(value)
+            return go_rune(value)
         if verb == "q":
-            return f"'{chr(value)}'"
+            return go_quote_rune(value)
         if verb == "U":
             return f"U+{value:04X}"
         return _bad(verb, value)

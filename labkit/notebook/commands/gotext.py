@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["go_quote", "parse_bool", "parse_int", "parse_uint"]
+__all__ = ["go_quote", "go_quote_rune", "go_rune", "parse_bool", "parse_int", "parse_uint"]
 
 _ESCAPES = {
     "\a": "\\a",
@@ -24,12 +24,11 @@ _INTEGER = re.compile(
 )
 
 
-def go_quote(text: str) -> str:
-    """`%q` of Go: a double-quoted string literal."""
-    parts = ['"']
+def _escaped(text: str, quote: str) -> str:
+    parts = []
     for character in text:
-        if character in _ESCAPES:
-            parts.append(_ESCAPES[character])
+        if character == quote or (character in _ESCAPES and character != '"'):
+            parts.append(_ESCAPES.get(character, "\\" + character))
         elif character.isprintable():
             parts.append(character)
         elif ord(character) < 0x80:
@@ -38,8 +37,24 @@ def go_quote(text: str) -> str:
             parts.append(f"\\u{ord(character):04x}")
         else:
             parts.append(f"\\U{ord(character):08x}")
-    parts.append('"')
-    return "".join(parts)
+    return f"{quote}{''.join(parts)}{quote}"
+
+
+def go_quote(text: str) -> str:
+    """`%q` of Go: a double-quoted string literal."""
+    return _escaped(text, '"')
+
+
+def go_rune(value: int) -> str:
+    """`%c` of Go: the character, or U+FFFD where Unicode has none of that number."""
+    if not 0 <= value <= 0x10FFFF or 0xD800 <= value <= 0xDFFF:
+        return "\ufffd"
+    return chr(value)
+
+
+def go_quote_rune(value: int) -> str:
+    """`%q` of Go for a number: a character literal between single quotes."""
+    return _escaped(go_rune(value), "'")
 
 
 def parse_bool(text: str) -> bool:
