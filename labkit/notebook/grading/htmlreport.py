@@ -21,7 +21,9 @@ h2 { font-size: 1rem; margin: 0; }
 .failed h2::before { content: "✘ "; color: var(--bad); }
 .partial h2::before { content: "◐ "; color: var(--bad); }
 .broken h2::before, .ungradable h2::before { content: "– "; }
-th { text-align: left; font-weight: normal; padding-right: 1rem; opacity: .75; }
+table { margin: 0.5rem 0 1rem; border-spacing: 0 0.15rem; }
+th { text-align: left; vertical-align: top; white-space: nowrap; }
+th { font-weight: normal; padding-right: 1rem; opacity: .75; }
 pre { overflow-x: auto; border-left: 3px solid var(--line); padding-left: 0.8rem; }
 code, pre { font: 0.9rem/1.4 ui-monospace, monospace; white-space: pre-wrap; }
 """
@@ -51,7 +53,9 @@ def render(view: dict[str, Any]) -> str:
     score = view["score"]
     shown = "–" if score is None else format_points(score)
     who = f"{escape(view['student'])} · {escape(view['exercise'])}"
-    why = f"{escape(_STATUSES.get(view['status'], ''))} {escape(view['reason'])}"
+    # Losses are told check by check; a reason adds something only where the run itself failed.
+    reason = "" if view["status"] in ("ok", "partial", "blank") else view["reason"]
+    why = f"{escape(_STATUSES.get(view['status'], ''))} {escape(reason)}".strip()
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from labkit.notebook.grading.launcher import Child, Zygote
 from labkit.notebook.grading.plan import LAB_HOME, LAB_RUN, STUDENT_HOME, Plan
 from labkit.notebook.grading.session import ShellSession
 from labkit.notebook.grading.wire import Api, connect_unix
+from labkit.notebook.grading.workfolder import WorkFolder
 from labkit.notebook.grading.world import World
 
 __all__ = ["ID_BASE", "Lab", "LabFactory", "refuse_without_namespaces"]
@@ -182,7 +181,7 @@ class LabFactory:
         self._zygote = zygote
         self._images = images
         self._groups = GroupSet.find()
-        self._folder = Path(tempfile.mkdtemp(prefix="labkit-grade-"))
+        self._work = WorkFolder()
         self._count = 0
         self.id_base = ID_BASE if os.geteuid() == 0 and _may_map_ranges() else None
         images.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -207,9 +206,9 @@ class LabFactory:
         self._count += 1
         number = self._count
         group = self._groups.make(number, limits, self.id_base) if self._groups.tops else None
-        mountpoint = self._folder / f"{number}"
+        mountpoint = self._work.path / f"{number}"
         mountpoint.mkdir()
-        log = self._folder / f"{number}.log"
+        log = self._work.path / f"{number}.log"
         plan = self._plan(exercise, limits, mountpoint, group, prepare_images=prepare_images)
 
         with open(log, "wb", buffering=0) as sink:
@@ -221,7 +220,7 @@ class LabFactory:
 
     def close(self) -> None:
         self._groups.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._work.close()
 
     def _plan(
         self,

@@ -26,11 +26,9 @@ __all__ = ["Submission", "find_submissions"]
 
 _MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_\w*?_?\Z")
 _MOODLE_FILE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_file_.+")
-_COPY = re.compile(
-    r"([ _-]?\(\d+\)|[ _-]+(copy|kopie|copie)[ _-]?\d*|-checkpoint"
-    r"|[ _-]?(v|attempt|versuch|final)[ _-]?\d*)\Z",
-    re.IGNORECASE,
-)
+_DUPLICATES = r"[ _-]?\(\d+\)|[ _-]+(copy|kopie|copie)[ _-]?\d*|-checkpoint"
+_DUPLICATE = re.compile(rf"({_DUPLICATES})\Z", re.IGNORECASE)
+_COPY = re.compile(rf"({_DUPLICATES}|[ _-]?(v|attempt|versuch|final)[ _-]?\d*)\Z", re.IGNORECASE)
 _LIKE_ENOUGH = 0.3
 _MAX_FILES = 100_000
 
@@ -169,12 +167,13 @@ def _candidate(
 
 
 def _student_from_name(name: str, exercise: Exercise) -> str:
-    stem = name[: -len(".ipynb")]
+    stem = whole = name[: -len(".ipynb")]
     for known in (exercise.name, exercise.name.partition("-")[2]):
         if known and known in stem and stem != known:
             stem = stem.replace(known, "")
-    stem = _COPY.sub("", stem).strip(" _-.")
-    return stem or name[: -len(".ipynb")]
+    # Words like "final" are the file's only where the exercise is named too; else who can tell?
+    marks = _COPY if stem != whole else _DUPLICATE
+    return marks.sub("", stem).strip(" _-.") or whole
 
 
 @dataclass(frozen=True)

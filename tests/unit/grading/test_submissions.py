@@ -66,6 +66,12 @@ def test_a_flat_folder_takes_students_from_file_names(tmp_path: Path, exercise: 
     assert list(found(tmp_path / "s", exercise)) == ["ann", "ben", "cat"]
 
 
+def test_a_name_without_the_exercise_is_taken_whole(tmp_path: Path, exercise: Exercise) -> None:
+    for name in ("frank_my homework final.ipynb", "gil (1).ipynb", f"hal_{NAME}_final.ipynb"):
+        put(tmp_path / "s" / name, notebook(name))
+    assert list(found(tmp_path / "s", exercise)) == ["frank_my homework final", "gil", "hal"]
+
+
 def test_a_moodle_zip(tmp_path: Path, exercise: Exercise) -> None:
     archive = tmp_path / "moodle.zip"
     with zipfile.ZipFile(archive, "w") as file:
