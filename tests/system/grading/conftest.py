@@ -62,7 +62,7 @@ def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
         os.chmod(images, 0o711)
         made = LabFactory(zygote, images=Path(images))
         yield made
-        folder = made._folder
+        folder = made._work.path
         made.close()
         assert not folder.exists()
         assert groups_of(made) == []
