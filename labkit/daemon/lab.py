@@ -14,15 +14,11 @@ from typing import TYPE_CHECKING, Any
 from labkit.base.paths import LabPaths
 from labkit.daemon.boxes import BoxRegistry
 from labkit.daemon.ground import Ground
-from labkit.daemon.hollow import HollowRuntime
+from labkit.daemon.hosts import Host, open_host
 from labkit.daemon.identity import ENGINE_VERSION
-from labkit.host.engine.engine import Engine
-from labkit.host.engine.ports import Ports
 from labkit.host.isolation.cgroups import CgroupDriver
 
 if TYPE_CHECKING:
-    from labkit.host.image.store import ImageStore
-    from labkit.host.isolation.runtime import Runtime
     from labkit.host.isolation.spec import HostNamespaces
 
 __all__ = ["Lab"]
@@ -38,17 +34,15 @@ class Lab:
         self,
         paths: LabPaths,
         ground: Ground,
-        engine: Engine,
-        runtime: Runtime | HollowRuntime,
-        images: ImageStore,
+        opened: Host,
         boxes: BoxRegistry,
         stop: Callable[[], None],
     ) -> None:
         self.paths = paths
         self.ground = ground
-        self.engine = engine
-        self.runtime = runtime
-        self.images = images
+        self.opened = opened
+        self.engine = opened.engine
+        self.images = opened.images
         self.boxes = boxes
         self.started_at = time.time()
         self._stop = stop
@@ -75,31 +69,15 @@ class Lab:
 
         Containers that an earlier daemon started are taken up again. `stop` ends the process.
         """
-        from labkit.host.image.snapshots import Snapshotter
-        from labkit.host.image.store import ImageStore
-        from labkit.host.isolation.runtime import Runtime
-
+        # Boxes of an earlier daemon first: what they hold mounted lies in the host's folders.
+        groups = CgroupDriver(paths.instance, ground.probe)
         data = paths.host_data(ground.node)
         data.mkdir(mode=0o711, parents=True, exist_ok=True)
-        images = await asyncio.to_thread(ImageStore, data, shared=_shared_images())
-        groups = CgroupDriver(paths.instance, ground.probe)
-        runtime: Runtime | HollowRuntime = HollowRuntime(groups)
-        if ground.host is not None:
-            runtime = Runtime(
-                host=ground.host, instance=paths.instance, probe=ground.probe, cgroups=groups
-            )
         boxes = BoxRegistry(ground.host, groups, data, data.parent / "boxes.json")
         for name in await asyncio.to_thread(boxes.sweep):
             _LOG.info("cleared away box %s of an earlier daemon", name)
-        ports = Ports(
-            runtime=runtime,
-            images=images,
-            snapshots=Snapshotter(images, overlay=ground.probe.overlay),
-            host=ground.host,
-            probe=ground.probe,
-        )
-        engine = await Engine.open(paths, ports, node=ground.node)
-        return cls(paths, ground, engine, runtime, images, boxes, stop)
+        host = await open_host(paths, ground.probe, ground.host, node=ground.node, groups=groups)
+        return cls(paths, ground, host, boxes, stop)
 
     async def close(self) -> None:
         """Let go; containers keep running. Boxes end, as they would with the process."""
@@ -108,9 +86,7 @@ class Lab:
             await self._let_go()
 
     async def _let_go(self) -> None:
-        await self.engine.close()
-        self.runtime.close()
-        await asyncio.to_thread(self.images.close)
+        await self.opened.close()
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -182,11 +158,6 @@ class Lab:
         from labkit.host.image.catalog import Catalog
 
         return [{"name": entry.name, "summary": entry.summary} for entry in Catalog().entries()]
-
-
-def _shared_images() -> list[Path]:
-    """Image stores to read besides our own (LABKIT_SHARED_IMAGES, separated like PATH)."""
-    return [Path(word) for word in os.environ.get("LABKIT_SHARED_IMAGES", "").split(":") if word]
 
 
 def _remove_folder(folder: Path) -> None:

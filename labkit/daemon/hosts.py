@@ -1,0 +1,87 @@
+"""Opening one Docker host: its images, its way to start processes, its engine.
+
+The lab's default host and every simulated node are opened here, each on namespaces of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit.base.paths import LabPaths
+from labkit.daemon.hollow import HollowRuntime
+from labkit.host.engine.engine import Engine
+from labkit.host.engine.ports import Ports
+from labkit.host.isolation.cgroups import CgroupDriver
+
+if TYPE_CHECKING:
+    from labkit.host.image.store import ImageStore
+    from labkit.host.isolation.probe import Probe
+    from labkit.host.isolation.runtime import Runtime
+    from labkit.host.isolation.spec import HostNamespaces
+
+__all__ = ["Host", "open_host"]
+
+_DEFAULT = "default"
+
+
+@dataclass(slots=True)
+class Host:
+    """One open host. `namespaces` is None in hollow mode."""
+
+    node: str
+    namespaces: HostNamespaces | None
+    engine: Engine
+    runtime: Runtime | HollowRuntime
+    images: ImageStore
+    groups: CgroupDriver
+
+    async def close(self) -> None:
+        """Let go; containers keep running."""
+        await self.engine.close()
+        self.runtime.close()
+        await asyncio.to_thread(self.images.close)
+
+
+async def open_host(
+    paths: LabPaths,
+    probe: Probe,
+    namespaces: HostNamespaces | None,
+    *,
+    node: str = _DEFAULT,
+    groups: CgroupDriver | None = None,
+) -> Host:
+    """Open the host `node` and take up the containers that an earlier daemon started on it.
+
+    Without `groups` it gets control groups of its own: an engine discards those it does not know.
+    """
+    from labkit.host.image.snapshots import Snapshotter
+    from labkit.host.image.store import ImageStore
+    from labkit.host.isolation.runtime import Runtime
+
+    data = paths.host_data(node)
+    data.mkdir(mode=0o711, parents=True, exist_ok=True)
+    images = await asyncio.to_thread(ImageStore, data, shared=_shared_images())
+    instance = paths.instance if node == _DEFAULT else f"{paths.instance}.{node}"
+    if groups is None:
+        groups = CgroupDriver(instance, probe)
+    runtime: Runtime | HollowRuntime = HollowRuntime(groups)
+    if namespaces is not None:
+        runtime = Runtime(host=namespaces, instance=instance, probe=probe, cgroups=groups)
+    ports = Ports(
+        runtime=runtime,
+        images=images,
+        snapshots=Snapshotter(images, overlay=probe.overlay),
+        host=namespaces,
+        probe=probe,
+    )
+    engine = await Engine.open(paths, ports, node=node)
+    return Host(node, namespaces, engine, runtime, images, groups)
+
+
+def _shared_images() -> list[Path]:
+    """Image stores to read besides our own (LABKIT_SHARED_IMAGES, separated like PATH)."""
+    return [Path(word) for word in os.environ.get("LABKIT_SHARED_IMAGES", "").split(":") if word]
