@@ -26,12 +26,16 @@ SIZES = range(3, 10)
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`title` is for people; `servers` is the size it is told with unless asked otherwise."""
+    """`title` is for people; `servers` is the size it is told with unless asked otherwise.
+
+    `jitter_ms` is how much longer than 40 ms a message takes, on average.
+    """
 
     title: str
     tell: Callable[[TracedCluster], None]
     servers: int = 5
     seed: int = 1
+    jitter_ms: int = 5
 
 
 def play(name: str, servers: int | None = None, seed: int | None = None) -> Trace:
@@ -47,7 +51,7 @@ def play(name: str, servers: int | None = None, seed: int | None = None) -> Trac
         servers=size,
         tick_ns=100 * MS,
         sync_ns=20 * MS,
-        link=Link(latency_ns=40 * MS, jitter_ns=5 * MS),
+        link=Link(latency_ns=40 * MS, jitter_ns=scenario.jitter_ms * MS),
         options=Options(pre_vote=False),
     )
     cluster = TracedCluster(
@@ -180,13 +184,17 @@ def _latency(cluster: TracedCluster) -> None:
     leader = _wait_for_leader(cluster)
     cluster.run(500 * MS)
     cluster.note(f"{len(cluster.servers)} servers: how long until a write is committed?")
-    for number in range(5):
+    took: list[int] = []
+    for number in range(25):
         began = cluster.loop.now
-        done: list[int] = []
-        cluster.propose(leader.id, "x", number, lambda: done.append(cluster.loop.now))  # noqa: B023
+        cluster.propose(leader.id, "x", number, lambda: took.append(cluster.loop.now - began))  # noqa: B023
         cluster.run(400 * MS)
-        if done:
-            cluster.note(f"write {number + 1}: {(done[0] - began) / MS:.0f} ms")
+        if len(took) == number + 1:
+            cluster.note(f"write {number + 1}: {took[-1] / MS:.0f} ms")
+    if took:
+        middle = sorted(took)[len(took) // 2]
+        needed = len(cluster.servers) // 2 + 1
+        cluster.note(f"median {middle / MS:.0f} ms: {needed} disks of {len(cluster.servers)}")
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -195,5 +203,5 @@ SCENARIOS: dict[str, Scenario] = {
     "divergence": Scenario("Logs diverge and are repaired", _divergence),
     "minority-leader": Scenario("A leader without a majority", _minority_leader),
     "old-leader": Scenario("An old leader returns", _old_leader),
-    "latency": Scenario("How long a decision takes", _latency, servers=3),
+    "latency": Scenario("How long a decision takes", _latency, servers=3, jitter_ms=25),
 }
