@@ -4,4 +4,5 @@
 int lk_anchor_main(int argc, char **argv);
 int lk_box_main(int argc, char **argv);
 int lk_shim_main(int argc, char **argv);
+int lk_oci_main(int argc, char **argv);
 int lk_init_main(int argc, char **argv);

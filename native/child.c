@@ -168,6 +168,11 @@ static int build_root(const struct lk_child *child, struct lk_tty *tty, struct l
     if (has(spec, LK_TTY) &&
         (status = lk_open_tty(spec, root, true, tty, child->timeline, error)) < 0)
         return status;
+    if (has(spec, LK_STOP_BUILT)) {
+        if (lk_send_fd(child->sync, (char[]){LK_SYNC_BUILT}, 1, -1, MSG_NOSIGNAL) < 0)
+            return lk_fail(error, "wait for hooks", "shim");
+        await(child, LK_SYNC_PROCEED);
+    }
     /* A working folder that the image lacks is made, as for `docker run -w /new`. */
     LK_FD cwd = lk_open_target(root, spec->cwd, LK_WANT_DIR, true, error);
     if (cwd < 0)
@@ -207,8 +212,12 @@ static int new_keyring(struct lk_error *error) {
 }
 
 static int adopt_descriptor(int from, int to, const struct lk_spec *spec) {
+    struct stat found;
     if (dup2(from, to) < 0)
         return -1;
+    /* Pipes of our making, and what was handed to us; but never a device node of the machine. */
+    if (spec->is_detached && (fstat(to, &found) < 0 || !(S_ISFIFO(found.st_mode) || S_ISSOCK(found.st_mode))))
+        return 0;
     /* The user inside may open /dev/stdout again, so it must belong to that user. */
     if (fchown(to, spec->basics.uid, (gid_t)-1) < 0 && errno != EPERM && errno != EINVAL)
         return -1;
@@ -239,7 +248,8 @@ static int connect_stdio(const struct lk_child *child, struct lk_tty *tty, struc
         if (null >= 0 && fstat(null, &found) == 0 && S_ISCHR(found.st_mode) && dup2(null, 0) < 0)
             return lk_fail(error, "connect stdio", "descriptor 0");
     }
-    if (adopt_descriptor(child->output, 1, spec) < 0 || adopt_descriptor(child->errors, 2, spec) < 0)
+    if ((child->output >= 0 && adopt_descriptor(child->output, 1, spec) < 0) ||
+        (child->errors >= 0 && adopt_descriptor(child->errors, 2, spec) < 0))
         return lk_fail(error, "connect stdio", "descriptors 1 and 2");
     return 0;
 }
@@ -355,11 +365,48 @@ static void reset_signals(void) {
 
 /* The container dies with its shim. Credentials have changed for the last time that clears this. */
 static int follow_parent(const struct lk_child *child, struct lk_error *error) {
+    if (child->spec->is_detached)
+        return 0;
     struct pollfd shim = {.fd = child->sync, .events = 0};
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return lk_fail(error, "tie life to the shim", "PR_SET_PDEATHSIG");
     if (poll(&shim, 1, 0) < 0 || shim.revents & (POLLHUP | POLLERR))
         return lk_fail_with(error, EPIPE, "tie life to the shim", "it is gone");
+    return 0;
+}
+
+/* Until somebody says go over a connection to our socket. The connection replaces the sync socket, so
+ * that whoever said it learns of the exec, or of what stood in its way. */
+static int await_start(const struct lk_child *child, struct lk_error *error) {
+    for (;;) {
+        LK_FD peer = accept4(child->spec->detached.start, NULL, NULL, SOCK_CLOEXEC);
+        if (peer < 0 && errno != EINTR && errno != ECONNABORTED)
+            return lk_fail(error, "wait for release", "accept");
+        char byte = 0;
+        if (peer < 0 || recv(peer, &byte, 1, 0) != 1 || byte != LK_SYNC_GO)
+            continue;
+        if (dup3(peer, child->sync, O_CLOEXEC) < 0)
+            return lk_fail(error, "wait for release", "dup3");
+        (void)close(child->spec->detached.start);
+        return 0;
+    }
+}
+
+static int hold(const struct lk_child *child, struct lk_error *error) {
+    if (lk_send_fd(child->sync, (char[]){LK_SYNC_HELD}, 1, -1, MSG_NOSIGNAL) < 0)
+        return lk_fail(error, "wait for release", "shim");
+    if (child->spec->is_detached)
+        return await_start(child, error);
+    await(child, LK_SYNC_GO);
+    return 0;
+}
+
+/* The descriptors that the program is to find at 3 and above. They were put out of the way of these
+ * numbers by whoever sent the spec. */
+static int keep_descriptors(const struct lk_spec *spec, struct lk_error *error) {
+    for (size_t i = 0; i < spec->kept_count; i++)
+        if (dup2(spec->kept[i], 3 + (int)i) < 0)
+            return lk_fail(error, "keep descriptors", "descriptor %zu", 3 + i);
     return 0;
 }
 
@@ -398,11 +445,8 @@ static int run(const struct lk_child *child, struct lk_error *error) {
                                 error)) < 0)
         return status;
     (void)umask(spec->basics.umask);
-    if (has(spec, LK_HOLD)) {
-        if (lk_send_fd(child->sync, (char[]){LK_SYNC_HELD}, 1, -1, 0) < 0)
-            return lk_fail(error, "wait for release", "shim");
-        await(child, LK_SYNC_GO);
-    }
+    if (has(spec, LK_HOLD) && (status = hold(child, error)) < 0)
+        return status;
     /* As root where that works, else once more as the user: either may be the one who can enter. */
     const bool inside = enter_cwd(spec, error) == 0;
     if (!inside && error->number != EACCES)
@@ -414,14 +458,18 @@ static int run(const struct lk_child *child, struct lk_error *error) {
         (status = follow_parent(child, error)) < 0)
         return status;
     reset_signals();
-    if ((status = lk_drop_privileges(spec, child->timeline, error)) < 0)
+    if ((status = keep_descriptors(spec, error)) < 0 ||
+        (status = lk_drop_privileges(spec, child->timeline, error)) < 0)
         return status;
     return execute(child, program, error);
 }
 
 _Noreturn void lk_child_main(const struct lk_child *child) {
     struct lk_error error = {0};
-    if (run(child, &error) < 0)
+    if (run(child, &error) < 0) {
         child->shared->error = error;
+        if (child->spec->is_detached)
+            (void)lk_send_fd(child->sync, &error, sizeof error, -1, MSG_NOSIGNAL);
+    }
     _exit(125);
 }

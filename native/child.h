@@ -18,8 +18,12 @@ struct lk_shared {
  * Over the sync socket (SOCK_SEQPACKET) the child sends one of these bytes; a terminal's master
  * rides along with LK_SYNC_TTY. Its end of file means that exec succeeded, or, when shared->error
  * is set, that the start failed.
+ *
+ * A detached process (spec->is_detached) is released over a connection to its own socket, which
+ * takes the sync socket's place; there an error travels as a struct lk_error.
  */
 enum { LK_SYNC_TTY = 'T', LK_SYNC_HELD = 'H', LK_SYNC_MAPPED = 'M', LK_SYNC_GO = 'G' };
+enum { LK_SYNC_BUILT = 'B', LK_SYNC_PROCEED = 'P' }; /* with LK_STOP_BUILT */
 
 struct lk_child {
     const struct lk_spec *spec;

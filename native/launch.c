@@ -35,11 +35,25 @@ struct pipes {
     int input[2], output[2], errors[2], sync[2];
 };
 
+/* What a detached process is given takes the pipes' place. */
+static int take_stdio(const struct lk_detached *given, struct pipes *pipes, struct lk_error *error) {
+    const struct {
+        int fd, *end;
+    } stdio[] = {{given->input, &pipes->input[0]}, {given->output, &pipes->output[1]},
+                 {given->errors, &pipes->errors[1]}};
+    for (size_t i = 0; i < sizeof stdio / sizeof stdio[0]; i++)
+        if (stdio[i].fd >= 0 && (*stdio[i].end = fcntl(stdio[i].fd, F_DUPFD_CLOEXEC, 3)) < 0)
+            return lk_fail(error, "make pipes", "descriptor %d", stdio[i].fd);
+    return 0;
+}
+
 static int make_pipes(const struct lk_spec *spec, struct pipes *pipes, struct lk_error *error) {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes->sync) < 0)
         return lk_fail(error, "make pipes", "sync");
     if (spec->basics.flags & LK_TTY)
         return 0;
+    if (spec->is_detached)
+        return take_stdio(&spec->detached, pipes, error);
     if (((spec->basics.flags & LK_OPEN_STDIN) && pipe2(pipes->input, O_CLOEXEC) < 0) ||
         pipe2(pipes->output, O_CLOEXEC) < 0 || pipe2(pipes->errors, O_CLOEXEC) < 0)
         return lk_fail(error, "make pipes", "stdio");

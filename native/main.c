@@ -12,6 +12,9 @@ static const struct applet {
 #ifdef LABKIT_HAVE_ANCHOR
     {"anchor", lk_anchor_main},
 #endif
+#ifdef LABKIT_HAVE_OCI
+    {"oci", lk_oci_main},
+#endif
 #ifdef LABKIT_HAVE_BOX
     {"box", lk_box_main},
 #endif

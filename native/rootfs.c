@@ -260,6 +260,12 @@ int lk_mount_root(const struct lk_spec *spec, struct lk_timeline *timeline, stru
     return lk_end(step, mount_overlay(spec, error));
 }
 
+/* Files appear with the ids that a user namespace gives them (mount_setattr(2), idmapped mounts). */
+static int map_ids(int mount_fd, int user_namespace) {
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)user_namespace};
+    return (int)syscall(SYS_mount_setattr, mount_fd, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+}
+
 static bool names_proc(const char *target) {
     target += strspn(target, "/");
     return strncmp(target, "proc", 4) == 0 && target[4 + strspn(target + 4, "/")] == 0;
@@ -288,6 +294,8 @@ static int bind_mount(const struct lk_mount *mount, int root, struct lk_error *e
                                                (mount->flags & LK_RECURSIVE ? AT_RECURSIVE : 0u));
     if (copy < 0)
         return lk_fail(error, "bind mount", "%s", mount->source);
+    if (mount->idmap >= 0 && map_ids(copy, mount->idmap) < 0)
+        return lk_fail(error, "bind mount", "%s: map its ids", mount->source);
     const unsigned attributes = attributes_of(mount);
     if (attributes != 0 && sys_mount_setattr(copy, mount->flags & LK_RECURSIVE, attributes, 0) < 0)
         return lk_fail(error, "bind mount", "%s", mount->target);

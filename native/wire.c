@@ -76,6 +76,7 @@ static bool decode_mount(struct cursor *cursor, struct lk_mount *mount) {
         propagation != MS_SHARED)
         return false;
     mount->kind = (enum lk_mount_kind)kind;
+    mount->idmap = -1;
     mount->create = (enum lk_create)create;
     mount->target = take_text(cursor);
     mount->source = mount->target ? take_text(cursor) : NULL;
@@ -107,6 +108,16 @@ static bool decode_rlimit(struct cursor *cursor, struct lk_rlimit *limit) {
 static bool decode_join(struct cursor *cursor, struct lk_join *join) {
     return take_bytes(cursor, &join->kind, 4) && take_bytes(cursor, &join->fd, 4) &&
            cursor->left == 0;
+}
+
+static bool decode_detached(struct cursor *cursor, struct lk_spec *spec) {
+    spec->is_detached = true;
+    return take_bytes(cursor, &spec->detached, sizeof spec->detached) && cursor->left == 0;
+}
+
+static bool decode_idmap(struct cursor *cursor, struct lk_spec *spec) {
+    return spec->mount_count > 0 &&
+           take_bytes(cursor, &spec->mounts[spec->mount_count - 1].idmap, 4) && cursor->left == 0;
 }
 
 /* Where a text record goes, for tags that may appear once. */
@@ -154,6 +165,10 @@ static bool decode_record(struct lk_spec *spec, unsigned tag, struct cursor curs
     case LK_TAG_JOIN: return decode_join(&cursor, &spec->joins[spec->join_count++]);
     case LK_TAG_CGROUP:
         return take_bytes(&cursor, &spec->cgroups[spec->cgroup_count++], 4) && cursor.left == 0;
+    case LK_TAG_DETACHED: return decode_detached(&cursor, spec);
+    case LK_TAG_KEEP:
+        return take_bytes(&cursor, &spec->kept[spec->kept_count++], 4) && cursor.left == 0;
+    case LK_TAG_IDMAP: return decode_idmap(&cursor, spec);
     default: return false;
     }
 }
@@ -162,7 +177,7 @@ static bool may_repeat(unsigned tag) {
     switch (tag) {
     case LK_TAG_RLIMIT: case LK_TAG_LOWER: case LK_TAG_MOUNT: case LK_TAG_DEVICE:
     case LK_TAG_MASKED: case LK_TAG_READONLY: case LK_TAG_SYSCTL: case LK_TAG_JOIN:
-    case LK_TAG_CGROUP:
+    case LK_TAG_CGROUP: case LK_TAG_KEEP: case LK_TAG_IDMAP:
         return true;
     default:
         return false;
@@ -232,7 +247,8 @@ static int allocate(struct lk_spec *spec, const struct survey *survey, struct lk
                          n[LK_TAG_RLIMIT] * sizeof(struct lk_rlimit) +
                          n[LK_TAG_MOUNT] * sizeof(struct lk_mount) +
                          (n[LK_TAG_DEVICE] + n[LK_TAG_SYSCTL]) * sizeof(struct lk_pair) +
-                         n[LK_TAG_JOIN] * sizeof(struct lk_join) + n[LK_TAG_CGROUP] * 4 +
+                         n[LK_TAG_JOIN] * sizeof(struct lk_join) +
+                         (n[LK_TAG_CGROUP] + n[LK_TAG_KEEP]) * 4 +
                          survey->group_bytes + survey->seccomp_bytes + (size_t)16 * 8;
     char *arena = spec->arena = calloc(1, total);
     if (arena == NULL)
@@ -250,6 +266,7 @@ static int allocate(struct lk_spec *spec, const struct survey *survey, struct lk
     spec->sysctls = cut(&arena, n[LK_TAG_SYSCTL], sizeof(struct lk_pair));
     spec->joins = cut(&arena, n[LK_TAG_JOIN], sizeof(struct lk_join));
     spec->cgroups = cut(&arena, n[LK_TAG_CGROUP], sizeof(int32_t));
+    spec->kept = cut(&arena, n[LK_TAG_KEEP], sizeof(int32_t));
     spec->groups = cut(&arena, survey->group_bytes, 1);
     spec->seccomp = cut(&arena, survey->seccomp_bytes, 1);
     return 0;

@@ -44,6 +44,9 @@ enum lk_tag {
     LK_TAG_GID_MAP,
     LK_TAG_JOIN,
     LK_TAG_CGROUP,
+    LK_TAG_DETACHED,
+    LK_TAG_KEEP,
+    LK_TAG_IDMAP, /* follows the mount it belongs to */
     LK_TAG_COUNT,
 };
 
@@ -60,7 +63,8 @@ enum lk_flag {
     LK_HAS_CAPS = 1 << 9,
     LK_HAS_OOM = 1 << 10,
     LK_USERXATTR = 1 << 11,
-    LK_FLAGS_ALL = (1 << 12) - 1,
+    LK_STOP_BUILT = 1 << 12, /* once before pivot_root, for the hooks of an OCI bundle */
+    LK_FLAGS_ALL = (1 << 13) - 1,
 };
 
 /* Fixed-size part. Descriptors are numbers in the shim, or -1. */
@@ -109,7 +113,17 @@ struct lk_mount {
     enum lk_create create;
     uint32_t flags;
     uint32_t propagation; /* MS_PRIVATE, MS_SLAVE, MS_SHARED, or 0 for the namespace's own */
+    int32_t idmap; /* a user namespace whose ids the mount shows, or -1 */
     const char *target, *source, *data;
+};
+
+/*
+ * A process that outlives whoever starts it (native/oci.c): it has these descriptors as its stdio
+ * (a terminal of its own instead with LK_TTY), and when held it waits for a connection to the
+ * listening socket `start` rather than for the shim. -1 where there is none.
+ */
+struct lk_detached {
+    int32_t start, input, output, errors;
 };
 
 struct lk_pair {
@@ -152,6 +166,10 @@ struct lk_spec {
     size_t join_count;
     int32_t *cgroups; /* v1: tasks files, opened for writing */
     size_t cgroup_count;
+    struct lk_detached detached;
+    bool is_detached;
+    int32_t *kept; /* these become 3, 4, … of the program */
+    size_t kept_count;
     void *arena;      /* everything above that is not in the message itself */
 };
 

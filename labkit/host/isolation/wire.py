@@ -58,14 +58,23 @@ _FIRST_FD = 3
     _GID_MAP,
     _JOIN,
     _CGROUP,
-) = range(1, 25)
+    _DETACHED,
+    _KEEP,
+    _IDMAP,
+) = range(1, 28)
 
 _F_HOLD, _F_TTY, _F_INIT, _F_NO_NEW_PRIVS, _F_READONLY_ROOT, _F_OPEN_STDIN = (
     1 << bit for bit in range(6)
 )
-_F_STDIN_ONCE, _F_PRIVILEGED, _F_EXEC, _F_HAS_CAPS, _F_HAS_OOM, _F_USERXATTR = (
-    1 << bit for bit in range(6, 12)
-)
+(
+    _F_STDIN_ONCE,
+    _F_PRIVILEGED,
+    _F_EXEC,
+    _F_HAS_CAPS,
+    _F_HAS_OOM,
+    _F_USERXATTR,
+    _F_STOP_BUILT,
+) = (1 << bit for bit in range(6, 13))
 
 CLONE_FLAGS: Final = {
     "mnt": 0x00020000,
@@ -127,6 +136,14 @@ class Surroundings:
     """1, 2, or 0 where no cgroup file system can be shown inside."""
     cgroup_hierarchies: tuple[str, ...] = ()
     log_name: str = ""
+    detached: tuple[int, int, int, int] | None = None
+    """Of a process without a shim (oci/): the socket it waits at, then its stdio."""
+    kept: tuple[int, ...] = ()
+    """What it finds at 3 and above."""
+    stop_built: bool = False
+    """Whether it stops once before pivot_root."""
+    idmaps: dict[int, int] = field(default_factory=dict)
+    """For mounts, by position: a user namespace whose ids they show."""
 
 
 def _text(value: str | os.PathLike[str], what: str) -> bytes:
@@ -190,6 +207,10 @@ def encode(
         message.record(_CGROUP, struct.pack("=i", handle))
     for kind, handle in around.joins.items():
         message.record(_JOIN, struct.pack("=Ii", CLONE_FLAGS[kind], handle))
+    if around.detached is not None:
+        message.record(_DETACHED, struct.pack("=iiii", *around.detached))
+    for handle in around.kept:
+        message.record(_KEEP, struct.pack("=i", handle))
     if spec is not None:
         _container(message, spec, around)
     return message.finish()
@@ -212,6 +233,7 @@ def _basics(
         (process.capabilities is not None, _F_HAS_CAPS),
         (process.oom_score_adj is not None, _F_HAS_OOM),
         (around.userxattr, _F_USERXATTR),
+        (around.stop_built, _F_STOP_BUILT),
     ):
         flags |= bit if condition else 0
     clone = 0
@@ -327,10 +349,12 @@ def _container(message: _Message, spec: ContainerSpec, around: Surroundings) -> 
             message.text(tag, path, "root path")
     if not root.lowers and root.path is None:
         raise InvalidParameter("the container has no root file system")
-    for mount in spec.mounts:
+    for index, mount in enumerate(spec.mounts):
         body = _mount(mount, around)
         if body is not None:
             message.record(_MOUNT, body)
+            if index in around.idmaps:
+                message.record(_IDMAP, struct.pack("=i", around.idmaps[index]))
     for device in spec.devices:
         node = os.path.normpath("/" + device.path.lstrip("/"))
         message.record(_DEVICE, _text(node, "device path") + _text(device.source, "device"))
