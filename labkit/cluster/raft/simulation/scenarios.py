@@ -185,7 +185,7 @@ def _latency(cluster: TracedCluster) -> None:
     cluster.run(500 * MS)
     cluster.note(f"{len(cluster.servers)} servers: how long until a write is committed?")
     took: list[int] = []
-    for number in range(25):
+    for number in range(15):
         began = cluster.loop.now
         cluster.propose(leader.id, "x", number, lambda: took.append(cluster.loop.now - began))  # noqa: B023
         cluster.run(400 * MS)
@@ -195,6 +195,7 @@ def _latency(cluster: TracedCluster) -> None:
         middle = sorted(took)[len(took) // 2]
         needed = len(cluster.servers) // 2 + 1
         cluster.note(f"median {middle / MS:.0f} ms: {needed} disks of {len(cluster.servers)}")
+    cluster.run(800 * MS)
 
 
 SCENARIOS: dict[str, Scenario] = {
