@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,11 @@ from labkit.base.paths import LabPaths
 hypothesis.settings.register_profile("lands", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explores", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "lands"))
+
+# A shell without job control starts `make test &` with SIGINT ignored, for all its descendants
+# too; the tests of the stop button would then wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
