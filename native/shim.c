@@ -44,6 +44,7 @@ struct shim {
     struct lk_log log;
     struct control controls[CONTROLS_MAX];
     int epoll, listener, signals, terminal;
+    int mounts; /* the container's mount namespace, see hold_mounts(); -1: none */
     uint32_t state; /* LK_STATE_* */
     int64_t started_ns, finished_ns;
     uint64_t drain_until_ns;
@@ -121,12 +122,23 @@ static void write_identity(struct shim *shim) {
     const int size = snprintf(
         text, sizeof text,
         "{\"version\":%d,\"id\":\"%s\",\"pid\":%d,\"start_ticks\":%llu,\"init_pid\":%d,"
-        "\"init_start_ticks\":%llu,\"started_at_ns\":%lld,\"exec\":%s,\"tty\":%s}\n",
+        "\"init_start_ticks\":%llu,\"exec\":%s,\"tty\":%s}\n",
         LK_PROTOCOL, shim->id, getpid(), (unsigned long long)start_ticks(getpid()),
         shim->launched.pid, (unsigned long long)start_ticks(shim->launched.pid),
-        (long long)shim->started_ns, shim->spec.basics.flags & LK_EXEC ? "true" : "false",
+        shim->spec.basics.flags & LK_EXEC ? "true" : "false",
         shim->spec.basics.flags & LK_TTY ? "true" : "false");
     write_file(shim, "shim.json", text, (size_t)size);
+}
+
+/* A mount namespace dies with the last process in it, and the kernel takes apart all its file systems
+ * before it tells the parent that the process is gone. While we hold the namespace the end can be
+ * told first; letting go of it does the work then, before this shim is gone itself. */
+static void hold_mounts(struct shim *shim) {
+    char path[32];
+    if (!(shim->spec.basics.clone_flags & CLONE_NEWNS))
+        return;
+    (void)snprintf(path, sizeof path, "/proc/%d/ns/mnt", shim->launched.pid);
+    shim->mounts = open(path, O_RDONLY | O_CLOEXEC);
 }
 
 static void forget_start(struct shim *shim) {
@@ -201,7 +213,6 @@ static void child_left_sync(struct shim *shim) {
     const struct lk_message message =
         message_of(LK_EVENT_STARTED, 0, 0, shim->launched.pid, shim->started_ns);
     broadcast(shim, &message, shared->warnings, strlen(shared->warnings), shim->launched.pidfd);
-    write_identity(shim);
     forget_start(shim);
     /* Megabytes of environment should not stay with us as long as the container lives. */
     lk_spec_free(&shim->spec);
@@ -236,7 +247,6 @@ static void sync_ready(struct shim *shim) {
         adopt_terminal(shim, fd);
     } else if (byte == LK_SYNC_HELD) {
         shim->state = LK_STATE_HELD;
-        write_identity(shim);
         const struct lk_message message = message_of(LK_EVENT_HELD, 0, 0, shim->launched.pid, 0);
         broadcast(shim, &message, NULL, 0, shim->launched.pidfd);
         /* A daemon that came back may have asked before the process got this far. */
@@ -260,6 +270,8 @@ static void publish_exit(struct shim *shim) {
     const struct lk_message message =
         message_of(LK_EVENT_EXITED, 0, 0, shim->exit_code, shim->finished_ns);
     broadcast(shim, &message, NULL, 0, -1);
+    lk_close_fd(&shim->mounts);
+    shim->mounts = -1;
 }
 
 static void answer_waits(struct shim *shim) {
@@ -564,6 +576,9 @@ static int begin(struct shim *shim, struct lk_error *error) {
     if ((status = lk_launch(&shim->spec, shim->timeline, &shim->launched, error)) < 0)
         return status;
     close_passed(shim);
+    /* While the child builds its root. */
+    hold_mounts(shim);
+    write_identity(shim);
     if (!(basics->flags & LK_TTY) && lk_streams_open(&shim->streams, shim->launched.output,
                                                      shim->launched.errors, shim->launched.input) < 0)
         return lk_fail(error, "begin", "stdio");
@@ -578,7 +593,7 @@ int lk_shim_main(int argc, char **argv) {
     struct lk_error error = {0};
     (void)argc;
     (void)argv;
-    shim.epoll = shim.listener = shim.signals = shim.terminal = -1;
+    shim.epoll = shim.listener = shim.signals = shim.terminal = shim.mounts = -1;
     shim.launched = (struct lk_launched){-1, -1, -1, -1, -1, -1, NULL};
     shim.streams.output[0] = shim.streams.output[1] = shim.streams.input = -1;
     for (int i = 0; i < CONTROLS_MAX; i++)

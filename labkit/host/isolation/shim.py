@@ -59,6 +59,8 @@ def read_exit(directory: Path) -> ExitStatus | None:
 _RELEASE_S = 60.0
 """A start takes milliseconds; on an emulated machine under load, seconds."""
 
+_QUIT_S = 5.0
+
 
 class Shim:
     """Made by Runtime. All methods belong to the loop it was made on."""
@@ -79,6 +81,7 @@ class Shim:
         self._connection: Connection | None = None
         self._pidfd = -1
         self._shim_pidfd = -1
+        self._gone = asyncio.Event()
         self._steps: tuple[Step, ...] | None = None
         self._oom_before = 0
         self._releasing: asyncio.Future[None] | None = None
@@ -104,9 +107,13 @@ class Shim:
             return
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, self._shim_pidfd, os.WEXITED | os.WNOHANG)
+        self._forget_shim()
+
+    def _forget_shim(self) -> None:
         asyncio.get_running_loop().remove_reader(self._shim_pidfd)
         os.close(self._shim_pidfd)
         self._shim_pidfd = -1
+        self._gone.set()
 
     def adopt_process(self, message: Message) -> None:
         """Take the first process's pid and pidfd from HELD, STARTED or a HELLO's reply."""
@@ -282,13 +289,10 @@ class Shim:
 
     def detach(self) -> None:
         """Forget the shim without disturbing it, as a daemon does that leaves."""
-        loop = asyncio.get_running_loop()
         if self._connection is not None:
             self._connection.close()
         if self._shim_pidfd >= 0:
-            loop.remove_reader(self._shim_pidfd)
-            os.close(self._shim_pidfd)
-            self._shim_pidfd = -1
+            self._forget_shim()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
@@ -331,8 +335,7 @@ class Shim:
         await self.discard()
 
     async def _shim_gone(self) -> None:
-        """Wait until our child has been reaped (it has been told to quit)."""
-        for attempt in range(200):
-            if self._shim_pidfd < 0:
-                return
-            await asyncio.sleep(0.0005 if attempt < 40 else 0.02)
+        """Wait until the shim has ended (it has been told to quit), and its mounts with it."""
+        if self._shim_pidfd >= 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._gone.wait(), _QUIT_S)

@@ -139,7 +139,12 @@ class CgroupDriver:
         limits = limits or ResourceLimits()
         try:
             for folder in group.folders:
-                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.mkdir(folder)
+                except FileExistsError:
+                    pass
+                except FileNotFoundError:
+                    folder.mkdir(parents=True)
             if "cpuset" in group.v1:
                 _inherit_cpuset(group.v1["cpuset"], levels=3)
             group.warnings = self.warnings_for(limits)
