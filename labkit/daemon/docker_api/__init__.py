@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from labkit.daemon.docker_api import (
     archives,
     builds,
+    container_files,
     container_io,
     containers,
     execs,
@@ -29,6 +30,7 @@ _MODULES = (
     system,
     containers,
     container_io,
+    container_files,
     execs,
     archives,
     builds,

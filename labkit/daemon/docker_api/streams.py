@@ -17,8 +17,10 @@ __all__ = ["send_bytes", "send_json_lines"]
 _LOG = logging.getLogger("labkit.api")
 
 
-async def _open(request: web.Request, content_type: str) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": content_type})
+async def _open(
+    request: web.Request, content_type: str, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": content_type, **(headers or {})})
     if request.version >= (1, 1):
         response.enable_chunked_encoding()
     await response.prepare(request)
@@ -59,10 +61,14 @@ async def send_json_lines(
 
 
 async def send_bytes(
-    request: web.Request, chunks: AsyncIterator[bytes], content_type: str
+    request: web.Request,
+    chunks: AsyncIterator[bytes],
+    content_type: str,
+    *,
+    headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
     """Send `chunks` as they come; headers at once."""
-    response = await _open(request, content_type)
+    response = await _open(request, content_type, headers)
     try:
         async for chunk in chunks:
             await response.write(chunk)

@@ -13,10 +13,12 @@ for the exit status, applies AutoRemove or the restart policy).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from labkit.base.paths import LabPaths
 from labkit.host.engine import (
+    archives,
     attach,
     execs,
     images,
@@ -32,10 +34,12 @@ from labkit.host.engine import (
     stopping,
     views,
 )
+from labkit.host.engine.archives import ReadableArchive
 from labkit.host.engine.context import Context, Ports
 from labkit.host.engine.filters import Filters
 from labkit.host.engine.logs import LogStream
 from labkit.host.engine.sessions import Attachment
+from labkit.host.image.tarread import ByteSource
 
 __all__ = ["Engine"]
 
@@ -211,6 +215,30 @@ class Engine:
     async def container_changes(self, reference: str) -> list[Json]:
         """GET /containers/X/changes: `[{"Path", "Kind"}]`, 0 changed, 1 added, 2 deleted."""
         return await inspection.changes(self.context, reference)
+
+    async def container_archive_stat(self, reference: str, path: str) -> str:
+        """HEAD /containers/X/archive: the value of X-Docker-Container-Path-Stat."""
+        return await archives.stat_path(self.context, reference, path)
+
+    def container_archive_read(
+        self, reference: str, path: str
+    ) -> AbstractAsyncContextManager[ReadableArchive]:
+        """GET /containers/X/archive: while the block lasts, `write` gives the tar (in a thread)."""
+        return archives.read_archive(self.context, reference, path)
+
+    async def container_archive_write(
+        self,
+        reference: str,
+        path: str,
+        source: ByteSource,
+        *,
+        keep_kinds: bool = False,
+        copy_owner: bool = False,
+    ) -> None:
+        """PUT /containers/X/archive: unpack a tar into the folder `path`."""
+        await archives.write_archive(
+            self.context, reference, path, source, keep_kinds=keep_kinds, copy_owner=copy_owner
+        )
 
     async def container_inspect(self, reference: str, *, size: bool = False) -> Json:
         """GET /containers/X/json."""

@@ -55,8 +55,8 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _openat2(root_fd: int, path: str, flags: int, mode: int) -> int:
-    how = _OpenHow(flags, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV)
+def _openat2(root_fd: int, path: str, flags: int, mode: int, stay: int = _RESOLVE_NO_XDEV) -> int:
+    how = _OpenHow(flags, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | stay)
     while True:
         fd = int(
             _libc().syscall(
@@ -89,15 +89,18 @@ def _has_openat2() -> bool:
     return True
 
 
-def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
+def open_in_root(
+    root_fd: int, path: str, flags: int, mode: int = 0, *, cross_mounts: bool = False
+) -> int:
     """Open `path` as if the folder `root_fd` were `/`; returns a close-on-exec descriptor.
 
-    Links are followed inside the root (never out of it, never into another mount). Without
-    openat2 a link on the way raises OSError(ELOOP).
+    Links are followed inside the root (never out of it), and never into another mount unless
+    `cross_mounts`, which is for a container's own tree with its volumes. Without openat2 a link on
+    the way raises OSError(ELOOP).
     """
     flags |= os.O_CLOEXEC
     if _has_openat2():
-        return _openat2(root_fd, path, flags, mode)
+        return _openat2(root_fd, path, flags, mode, 0 if cross_mounts else _RESOLVE_NO_XDEV)
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
