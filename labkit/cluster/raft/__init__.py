@@ -6,6 +6,7 @@ from labkit.cluster.raft.errors import (
     ChangeInProgress,
     InvariantViolated,
     NotLeader,
+    RestoredDisk,
     TransferInProgress,
 )
 from labkit.cluster.raft.node import Node, Options
@@ -38,6 +39,7 @@ __all__ = [
     "NotLeader",
     "Options",
     "ReadReady",
+    "RestoredDisk",
     "Role",
     "Snapshot",
     "TransferInProgress",

@@ -9,7 +9,14 @@ from __future__ import annotations
 from labkit.base.errors import Conflict, InvalidParameter, LabkitError, Unavailable
 from labkit.cluster.raft.types import NO_NODE, NodeId
 
-__all__ = ["BadMessage", "ChangeInProgress", "InvariantViolated", "NotLeader", "TransferInProgress"]
+__all__ = [
+    "BadMessage",
+    "ChangeInProgress",
+    "InvariantViolated",
+    "NotLeader",
+    "RestoredDisk",
+    "TransferInProgress",
+]
 
 
 class NotLeader(Unavailable):
@@ -43,3 +50,19 @@ class BadMessage(InvalidParameter):
 
 class InvariantViolated(LabkitError):
     """Two servers disagree about something Raft makes impossible: a bug, or a lost disk."""
+
+
+class RestoredDisk(InvariantViolated):
+    """`peer` has promised entries that it does not hold any more: an old copy of its disk.
+
+    It may have forgotten its vote as well, so nothing that it says counts. Take the member out of
+    the cluster and add it anew, with an empty disk, under another id.
+    """
+
+    def __init__(self, peer: NodeId, promised: int, refused: int) -> None:
+        super().__init__(
+            f"node {peer} refuses entry {refused}, after it has promised to hold everything up to "
+            f"{promised}: its disk is an old copy",
+            hint="remove this member and add it again with an empty disk",
+        )
+        self.peer = peer

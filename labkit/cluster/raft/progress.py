@@ -28,6 +28,7 @@ class Progress:
         "flow",
         "inflight",
         "match",
+        "match_round",
         "next",
         "probe_sent",
         "recent_active",
@@ -38,6 +39,8 @@ class Progress:
 
     def __init__(self, next_index: int) -> None:
         self.match = 0
+        self.match_round = 0
+        """The leader's round when it learnt of `match`: what it sent later, it sent knowing it."""
         self.next = next_index
         self.flow = Flow.PROBE
         self.inflight: deque[int] = deque()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from labkit.base.errors import InvalidParameter
 from labkit.cluster.raft import election, membership, reads
-from labkit.cluster.raft.errors import BadMessage, InvariantViolated
+from labkit.cluster.raft.errors import BadMessage, InvariantViolated, RestoredDisk
 from labkit.cluster.raft.progress import Flow, Progress
 from labkit.cluster.raft.quorum import agreed_index, has_quorum
 from labkit.cluster.raft.types import (
@@ -149,6 +149,8 @@ def on_append_reply(node: Node, message: AppendReply) -> None:
         _refused(node, message, progress)
         return
     news = progress.accepted(message.index)
+    if news:
+        progress.match_round = node.round
     if progress.flow is Flow.PROBE or (
         progress.flow is Flow.SNAPSHOT and progress.match >= progress.snapshot_index
     ):
@@ -163,6 +165,9 @@ def on_append_reply(node: Node, message: AppendReply) -> None:
 
 
 def _refused(node: Node, message: AppendReply, progress: Progress) -> None:
+    if message.index <= progress.match and message.round > progress.match_round:
+        # Asked after the promise was known, so this cannot be an answer that came late.
+        raise RestoredDisk(message.sender, progress.match, message.index)
     if progress.flow is Flow.SNAPSHOT or message.index <= progress.match:
         return  # an answer from before the place was found
     if progress.flow is Flow.PROBE and message.index != progress.next - 1:

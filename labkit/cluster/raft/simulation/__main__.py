@@ -34,6 +34,7 @@ class Total:
 
     seeds: int = 0
     seconds: float = 0.0
+    hours: dict[str, float] = field(default_factory=dict)
     events: int = 0
     committed: int = 0
     operations: int = 0
@@ -43,6 +44,8 @@ class Total:
     def add(self, outcome: Outcome) -> None:
         self.seeds += 1
         self.seconds += outcome.seconds
+        hours = self.hours.get(outcome.profile, 0.0)
+        self.hours[outcome.profile] = hours + outcome.seconds / 3600
         self.events += outcome.events
         self.committed += outcome.committed
         self.operations += outcome.operations
@@ -59,6 +62,8 @@ class Total:
             f"{self.committed:,} commands committed, "
             f"{self.operations:,} client operations checked for linearizability"
         )
+        hours = ", ".join(f"{name} {count:,.2f}" for name, count in sorted(self.hours.items()))
+        print(f"cluster-hours by profile: {hours}")
         told = ", ".join(f"{name} {count:,}" for name, count in self.faults.most_common())
         print(f"{self.faults.total():,} faults: {told or 'none'}")
         if self.failures:
@@ -83,7 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m labkit.cluster.raft.simulation")
     parser.add_argument("--seeds", type=int, default=100, help="how many (default 100)")
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first (default 0)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of simulated time, for each")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="of simulated time, for each; a hundredfold for profile docker",
+    )
     parser.add_argument("--profile", choices=sorted(PROFILES), help="default: the seed chooses")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="default: all cores")
     parser.add_argument("--limit", type=float, default=0.0, help="stop after so many real seconds")

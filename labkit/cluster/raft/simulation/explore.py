@@ -30,7 +30,8 @@ class Profile:
     """What a seed is made to look at: which faults, how often, in which part of the weather.
 
     `settings` and `options` replace what the seed drew; `every_ms` are mean times between faults,
-    of which the seed chooses one; `clients` are arguments of Clients.
+    of which the seed chooses one; `clients` are arguments of Clients. `scale` stretches the run and
+    its faults, for clocks that tick slower.
     """
 
     kinds: tuple[str, ...] = ALL_KINDS
@@ -38,6 +39,7 @@ class Profile:
     clients: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    scale: int = 1
 
 
 PROFILES: dict[str, Profile] = {
@@ -104,9 +106,16 @@ PROFILES: dict[str, Profile] = {
         settings={"servers": 3, "drift": 0.0, "link": Link(200_000, 100_000)},
         options={"check_quorum": True, "lease_ticks": 8},
     ),
+    "docker": Profile(
+        kinds=(*ALL_KINDS, "newcomer"),
+        clients={"pause_ns": 2 * SECOND, "patience_ns": 20 * SECOND},
+        settings={"tick_ns": SECOND},
+        scale=100,
+    ),
 }
 """`everything` is the usual one; the others look harder at one corner. A lease of 8 ticks of 10
-leaves 20 % for two clocks that are each at most 5 % off."""
+leaves 20 % for two clocks that are each at most 5 % off. `docker` has swarm's own timings: a tick a
+second, elections after ten; networks and disks are as fast as in the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,7 @@ class Outcome:
     """What one seed led to; `failure` is None when every promise held."""
 
     seed: int
+    profile: str
     seconds: float
     events: int
     committed: int
@@ -155,23 +165,25 @@ def explore(
 ) -> Outcome:
     """Live through one seed. Failures are returned, not raised, with what broke.
 
-    Without a `profile` (a name in PROFILES) the seed chooses: mostly `everything`. `make` builds
-    the cluster: `record` below wants one that is traced.
+    `seconds` are those of a profile with scale 1. Without a `profile` (a name in PROFILES) the seed
+    chooses: mostly `everything`. `make` builds the cluster: a traced one for `record` below.
     """
     rng = seeded(seed)
     settings = weather(rng)
-    chosen = PROFILES[profile or _profile(rng)]
+    name = profile or _profile(rng)
+    chosen = PROFILES[name]
     settings = replace(
         settings, **chosen.settings, options=replace(settings.options, **chosen.options)
     )
     cluster = make(rng, settings)
     clients = Clients(cluster, **chosen.clients)
-    faults = Faults(cluster, rng.choice(chosen.every_ms) * SECOND // 1000, chosen.kinds)
+    every_ns = rng.choice(chosen.every_ms) * SECOND // 1000
+    faults = Faults(cluster, every_ns, chosen.kinds, chosen.scale)
     failure: str | None = None
     try:
-        cluster.run(int(seconds * SECOND))
+        cluster.run(int(seconds * SECOND) * chosen.scale)
         faults.stop()
-        failure = _goes_on(cluster)
+        failure = _goes_on(cluster, SECOND * chosen.scale)
         wrong = check_keys(clients.finish())
         if wrong is not None:
             failure = f"linearizability broken: no order explains the history of {wrong}"
@@ -179,6 +191,7 @@ def explore(
         failure = f"{type(error).__name__}: {error}"
     return Outcome(
         seed,
+        name,
         cluster.loop.now / SECOND,
         cluster.events,
         len(cluster.judge.commands()),
@@ -200,16 +213,16 @@ def record(seed: int, seconds: float = 20.0, profile: str | None = None) -> tupl
     return outcome, made[0].trace
 
 
-def _goes_on(cluster: Cluster) -> str | None:
+def _goes_on(cluster: Cluster, second_ns: int) -> str | None:
     """When nothing is broken any more a cluster must recover by itself, and soon."""
     for _ in range(100):
-        cluster.run(SECOND // 10)
+        cluster.run(second_ns // 10)
         leader = cluster.leader()
         if leader is None or leader.node.transferee:
             continue
         done: list[bool] = []
         cluster.propose(leader.id, "alive", "yes", lambda: done.append(True))  # noqa: B023
-        cluster.run(SECOND)
+        cluster.run(second_ns)
         if done:
             return None
     return "stuck: ten seconds and more after the last fault nothing can be written"

@@ -34,18 +34,26 @@ ALL_KINDS = (
 )
 """Every kind of fault; what stands here twice happens twice as often."""
 
+_MACHINES_MAX = 9
+
 
 class Faults:
     """Injects one fault after another, every `every_ns` on average, and counts them by name.
 
-    `kinds` are names from ALL_KINDS: fewer of them look harder at one corner.
+    `kinds` are names from ALL_KINDS: fewer of them look harder at one corner. `scale` makes every
+    fault last so many times as long, for clusters whose clocks tick slower.
     """
 
     def __init__(
-        self, cluster: Cluster, every_ns: int = 700 * MS, kinds: Iterable[str] = ALL_KINDS
+        self,
+        cluster: Cluster,
+        every_ns: int = 700 * MS,
+        kinds: Iterable[str] = ALL_KINDS,
+        scale: int = 1,
     ) -> None:
         self._cluster = cluster
-        self._every_ns = every_ns
+        self._every_ns = every_ns * scale
+        self._ms = MS * scale
         self._over = False
         self.counts: Counter[str] = Counter()
         self._kinds: tuple[Callable[[], str], ...] = tuple(
@@ -81,7 +89,7 @@ class Faults:
     def _down(self, server_id: int) -> None:
         cluster = self._cluster
         cluster.crash(server_id)
-        cluster.loop.after(self._delay(500 * MS), cluster.restart, server_id)
+        cluster.loop.after(self._delay(500 * self._ms), cluster.restart, server_id)
 
     def _crash(self) -> str:
         self._down(self._any())
@@ -97,7 +105,7 @@ class Faults:
     def _blink(self, server_id: int) -> None:
         """Down and up again before the others have noticed, and before an election is over."""
         self._cluster.crash(server_id)
-        self._cluster.loop.after(self._delay(3 * MS), self._cluster.restart, server_id)
+        self._cluster.loop.after(self._delay(3 * self._ms), self._cluster.restart, server_id)
 
     def _reboot(self) -> str:
         self._blink(self._any())
@@ -117,13 +125,13 @@ class Faults:
         if leader is not None:
             self._blink(leader.id)
         if hunts:
-            self._cluster.loop.after(self._delay(6 * MS), self._chase_leaders, hunts - 1)
+            self._cluster.loop.after(self._delay(6 * self._ms), self._chase_leaders, hunts - 1)
         return "leaders chased"
 
     def _pause(self) -> str:
         server = self._cluster.servers[self._any()]
         server.pause()
-        self._cluster.loop.after(self._delay(400 * MS), self._resume, server.id)
+        self._cluster.loop.after(self._delay(400 * self._ms), self._resume, server.id)
         return "pause"
 
     def _pause_leader(self) -> str:
@@ -132,7 +140,7 @@ class Faults:
         if leader is None:
             return ""
         leader.pause()
-        self._cluster.loop.after(self._delay(300 * MS), self._resume, leader.id)
+        self._cluster.loop.after(self._delay(300 * self._ms), self._resume, leader.id)
         return "leader paused"
 
     def _resume(self, server_id: int) -> None:
@@ -145,7 +153,7 @@ class Faults:
         middle = 1 + rng.randrange(max(1, len(everyone) - 1))
         both = rng.random() < 0.7
         self._cluster.network.cut(everyone[:middle], everyone[middle:], both=both)
-        self._cluster.loop.after(self._delay(1000 * MS), self._cluster.network.heal)
+        self._cluster.loop.after(self._delay(1000 * self._ms), self._cluster.network.heal)
         return "partition" if both else "one-way partition"
 
     def _cut_off_leader(self) -> str:
@@ -154,7 +162,7 @@ class Faults:
             return ""
         others = [server for server in self._cluster.servers if server != leader.id]
         self._cluster.network.cut([leader.id], others)
-        self._cluster.loop.after(self._delay(1500 * MS), self._cluster.network.heal)
+        self._cluster.loop.after(self._delay(1500 * self._ms), self._cluster.network.heal)
         return "leader cut off"
 
     def _quarrel(self, rounds: int = 40) -> str:
@@ -176,9 +184,9 @@ class Faults:
             cluster.network.cut(few, [server for server in everyone if server not in few])
             cluster.propose(leader.id, "quarrel", rounds)
             if rng.random() < 0.5:
-                cluster.loop.after(self._delay(5 * MS), self._blink, leader.id)
+                cluster.loop.after(self._delay(5 * self._ms), self._blink, leader.id)
         if rounds:
-            cluster.loop.after(self._delay(60 * MS), self._quarrel, rounds - 1)
+            cluster.loop.after(self._delay(60 * self._ms), self._quarrel, rounds - 1)
         else:
             cluster.network.heal()
         return "quarrel"
@@ -190,7 +198,7 @@ class Faults:
             return ""
         rest = leader.node.config.members - leader.node.config.learners - {leader.id}
         self._cluster.network.cut([leader.id], sorted(rest))
-        self._cluster.loop.after(self._delay(800 * MS), self._cluster.network.heal)
+        self._cluster.loop.after(self._delay(800 * self._ms), self._cluster.network.heal)
         return "leader alone with learners"
 
     def _sleeper(self) -> str:
@@ -210,8 +218,8 @@ class Faults:
                 if other != sleeper:
                     self._blink(other)
 
-        cluster.loop.after(200 * MS, meet)
-        cluster.loop.after(500 * MS, cluster.network.heal)
+        cluster.loop.after(200 * self._ms, meet)
+        cluster.loop.after(500 * self._ms, cluster.network.heal)
         return "sleeper among restarted"
 
     def _late_handover(self) -> str:
@@ -222,17 +230,30 @@ class Faults:
         if leader is None or leader.paused or target == leader.id:
             return ""
         others = [server for server in sorted(cluster.servers) if server != leader.id]
-        late = 100 * MS + self._delay(100 * MS)
+        late = 100 * self._ms + self._delay(100 * self._ms)
         cluster.network.clog(leader.id, target, late)
         if not self._ask(leader.id, "handed over", lambda node: node.transfer(target)):
             return ""
         deafen = cluster.network.cut
         cluster.loop.after(late, lambda: deafen(others, [leader.id], both=False))
-        cluster.loop.after(late + 300 * MS, cluster.network.heal)
+        cluster.loop.after(late + 300 * self._ms, cluster.network.heal)
         return "late handover"
 
+    def _newcomer(self) -> str:
+        """A machine with an empty disk joins, as learner or as voter (4.2.1)."""
+        cluster = self._cluster
+        leader = cluster.leader()
+        if leader is None or leader.paused or len(cluster.servers) >= _MACHINES_MAX:
+            return ""
+        config = leader.node.config
+        fresh = cluster.add(max(cluster.servers) + 1).id
+        votes = cluster.rng.random() < 0.5
+        voters = config.voters | {fresh} if votes else config.voters
+        learners = config.learners if votes else config.learners | {fresh}
+        return self._ask(leader.id, "newcomer", lambda node: node.change_members(voters, learners))
+
     def _clog(self) -> str:
-        self._cluster.network.clog(self._any(), self._any(), self._delay(300 * MS))
+        self._cluster.network.clog(self._any(), self._any(), self._delay(300 * self._ms))
         return "clog"
 
     def _transfer(self) -> str:
