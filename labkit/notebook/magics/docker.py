@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from labkit.notebook.magics.line import Notebook, docker_main
@@ -26,12 +27,26 @@ def run_docker(notebook: Notebook, text: str, cell: str | None, *, keep: bool) -
         if line.tail:
             notebook.session.docker()
             return run_shell(line.script(["docker"]), surface, stdin=stdin)
-        return docker_main(line.words, notebook.session.docker(), surface)
+        client = notebook.session.docker()
+        if _may_type(line.words):
+            from labkit.notebook.commands.docker.attended import detach_keys
+
+            keys = detach_keys(line.words, client)
+            if keys is not None and stdin is None and not keep:
+                from labkit.notebook.magics.terminal import open_terminal
+
+                return open_terminal(line.words, keys, surface)
+        return docker_main(line.words, client, surface)
 
     result: Rows | Lines | None = notebook.guard(work, keep=keep, stdin=stdin)
     if job:
         return job[0] if keep else None
     return result
+
+
+def _may_type(words: Sequence[str]) -> bool:
+    """Whether reading the line closely is worth while: most commands open no terminal."""
+    return not {"run", "exec", "attach", "start"}.isdisjoint(words[:4])
 
 
 def start_job(notebook: Notebook, title: str, script: str, stdin: bytes | None) -> Any:

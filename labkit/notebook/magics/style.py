@@ -45,6 +45,16 @@ align-items:center;padding:2px 0}
 .lk-bar{height:8px;border-radius:4px;background:var(--jp-layout-color3,#8883);overflow:hidden}
 .lk-bar>i{display:block;height:100%;background:#0072B2;border-radius:4px}
 .lk-bar.lk-done>i{background:#009E73}
+.lk-term{border:1px solid var(--jp-border-color2,#8884);border-radius:10px;overflow:hidden;
+resize:vertical;min-height:140px;background:var(--jp-layout-color1,transparent)}
+.lk-term iframe{display:block;width:100%;height:calc(100% - 8px);border:0}
+.lk-under{display:flex;gap:10px;align-items:center;flex-wrap:wrap;font-size:12px;margin:3px 2px;
+color:var(--jp-ui-font-color2,#777)}
+.lk button.lk-tab{font:600 12px var(--jp-ui-font-family,system-ui,sans-serif);cursor:pointer;
+color:var(--jp-ui-font-color1,inherit);background:var(--jp-layout-color1,transparent);
+border:1px solid var(--jp-border-color1,#8888);border-radius:7px;padding:2px 11px}
+.lk pre.lk-paste{user-select:all;padding:6px 10px;border:1px solid var(--jp-border-color2,#8884);
+border-radius:7px;white-space:pre-wrap}
 """
 
 
