@@ -445,7 +445,7 @@ static int run(const struct lk_child *child, struct lk_error *error) {
                                 error)) < 0)
         return status;
     (void)umask(spec->basics.umask);
-    if (has(spec, LK_HOLD) && (status = hold(child, error)) < 0)
+    if (has(spec, LK_HOLD) && !spec->is_detached && (status = hold(child, error)) < 0)
         return status;
     /* As root where that works, else once more as the user: either may be the one who can enter. */
     const bool inside = enter_cwd(spec, error) == 0;
@@ -456,6 +456,9 @@ static int run(const struct lk_child *child, struct lk_error *error) {
         (!inside && (status = enter_cwd(spec, error)) < 0) ||
         (!has(spec, LK_INIT) && (status = find_program(spec, program, error)) < 0) ||
         (status = follow_parent(child, error)) < 0)
+        return status;
+    /* An OCI runtime's `create` fails when there is no such program, its `start` no longer. */
+    if (has(spec, LK_HOLD) && spec->is_detached && (status = hold(child, error)) < 0)
         return status;
     reset_signals();
     if ((status = keep_descriptors(spec, error)) < 0 ||

@@ -12,7 +12,7 @@ import os
 from labkit.base.errors import StartFailure
 from labkit.host.isolation.spec import Step
 
-__all__ = ["ContainerStartFailure", "failure_from"]
+__all__ = ["ContainerStartFailure", "failure_from", "sentence"]
 
 _CONTAINER = (
     "failed to create task for container: failed to create shim task: OCI runtime create failed: "
@@ -49,7 +49,8 @@ def _reason(number: int) -> str:
     return os.strerror(number)[:1].lower() + os.strerror(number)[1:]
 
 
-def _sentence(step: str, number: int, detail: str) -> str:
+def sentence(step: str, number: int, detail: str) -> str:
+    """What went wrong in one step of a start, as Docker and runc say it."""
     reason = _reason(number)
     if step == "find program":
         return f'exec: "{detail}": executable file not found in $PATH'
@@ -81,7 +82,7 @@ def failure_from(
     # The daemon's own addition to what the runtime says.
     mismatch = f": {_MISMATCH}" if number == errno.ENOTDIR and step == "mount" else ""
     failure = ContainerStartFailure(
-        f"{prefix}{_sentence(step, number, detail)}: unknown{mismatch}", hint=_HINTS.get(step)
+        f"{prefix}{sentence(step, number, detail)}: unknown{mismatch}", hint=_HINTS.get(step)
     )
     failure.steps = steps
     return failure
