@@ -58,6 +58,13 @@ class Call(Generic[S]):
             raise InvalidParameter(f"invalid value for {name}: it contains a NUL byte")
         return value or None
 
+    def texts(self, name: str) -> list[str]:
+        """Every value of a query key that may be repeated, without the empty ones."""
+        values = [value for value in self.request.query.getall(name, []) if value]
+        if any("\0" in value for value in values):
+            raise InvalidParameter(f"invalid value for {name}: it contains a NUL byte")
+        return values
+
     def flag(self, name: str, *, default: bool = False) -> bool:
         """A query flag: everything but "", 0, no, false and none is true."""
         value = self.request.query.get(name)

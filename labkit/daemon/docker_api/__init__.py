@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from labkit.daemon.docker_api import (
     archives,
     builds,
+    commits,
     container_files,
     container_io,
     containers,
@@ -33,6 +34,7 @@ _MODULES = (
     container_files,
     execs,
     archives,
+    commits,
     builds,
     images,
     networks,

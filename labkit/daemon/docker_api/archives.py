@@ -31,7 +31,9 @@ async def export(call: Call[Engine]) -> web.StreamResponse:
     context = call.state.context
     container = context.find(call.params["id"])
     chunks = written_by(lambda write: write_container(_snapshots(call), container.id, write))
-    return await send_bytes(call.request, await after_first(chunks), "application/x-tar")
+    answer = await send_bytes(call.request, await after_first(chunks), "application/x-tar")
+    await context.container_event(container, "export")
+    return answer
 
 
 def _snapshots(call: Call[Engine]) -> Any:

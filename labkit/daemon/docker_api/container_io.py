@@ -57,6 +57,25 @@ async def attach(call: Call[Engine]) -> web.StreamResponse:
     return tunnel.response
 
 
+async def attach_websocket(call: Call[Engine]) -> web.StreamResponse:
+    """GET /containers/X/attach/ws: the same over a websocket, for pages in a browser.
+
+    Output comes as binary messages without frame headers; messages received are typed input.
+    """
+    from labkit.daemon.docker_api.websockets import carry
+
+    keys = parse_keys(call.text("detachKeys"))
+    session = await call.state.container_attach(
+        call.params["id"],
+        stdin=call.flag("stdin"),
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        stream=call.flag("stream"),
+        logs=call.flag("logs"),
+    )
+    return await carry(call.request, session, DetachKeys(keys) if session.tty else None)
+
+
 async def logs(call: Call[Engine]) -> web.StreamResponse:
     """GET /containers/X/logs."""
     stdout, stderr = call.flag("stdout"), call.flag("stderr")
@@ -144,6 +163,7 @@ def _after(previous: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
 
 ROUTES: tuple[Route, ...] = (
     post("/containers/{id}/attach", attach),
+    get("/containers/{id}/attach/ws", attach_websocket),
     get("/containers/{id}/logs", logs),
     post("/containers/{id}/wait", wait),
     get("/containers/{id}/stats", stats),

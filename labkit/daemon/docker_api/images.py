@@ -71,7 +71,9 @@ async def create(call: Call[Engine]) -> web.StreamResponse:
     name, label = call.text("fromImage"), call.text("tag") or ""
     if name is None:
         if call.text("fromSrc") is not None:
-            raise Unsupported("importing an image from a tar archive is not possible yet")
+            from labkit.daemon.docker_api.commits import import_tar
+
+            return await import_tar(call)
         raise InvalidParameter("invalid reference format")
     if label:
         name += ("@" if ":" in label else ":") + label

@@ -20,6 +20,7 @@ from labkit.base.paths import LabPaths
 from labkit.host.engine import (
     archives,
     attach,
+    commits,
     execs,
     images,
     info,
@@ -35,6 +36,7 @@ from labkit.host.engine import (
     views,
 )
 from labkit.host.engine.archives import ReadableArchive
+from labkit.host.engine.commits import CommitOptions
 from labkit.host.engine.context import Context, Ports
 from labkit.host.engine.filters import Filters
 from labkit.host.engine.logs import LogStream
@@ -239,6 +241,12 @@ class Engine:
         await archives.write_archive(
             self.context, reference, path, source, keep_kinds=keep_kinds, copy_owner=copy_owner
         )
+
+    async def container_commit(
+        self, reference: str, options: CommitOptions, body: Mapping[str, Any] | None = None
+    ) -> Json:
+        """POST /commit: `{"Id"}` of the new image."""
+        return await commits.commit(self.context, reference, options, body or {})
 
     async def container_inspect(self, reference: str, *, size: bool = False) -> Json:
         """GET /containers/X/json."""
