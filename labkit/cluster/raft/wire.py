@@ -7,6 +7,7 @@ ever sees messages whose fields have the right types and ranges.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,16 @@ from labkit.cluster.raft.types import (
     VoteReply,
 )
 
-__all__ = ["pack", "pack_config", "pack_entry", "unpack", "unpack_config", "unpack_entry"]
+__all__ = [
+    "decode",
+    "encode",
+    "pack",
+    "pack_config",
+    "pack_entry",
+    "unpack",
+    "unpack_config",
+    "unpack_entry",
+]
 
 KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
@@ -52,6 +62,26 @@ def pack(message: Message) -> list[Any]:
     """A message as `[kind, field, …]`. Commands must be plain values themselves."""
     fields = [_pack_field(value) for value in message]
     return [type(message).__name__, *fields]
+
+
+def encode(number: int, message: Message) -> bytes:
+    """One frame of a transport: the sender's number of the message, and the message, as JSON."""
+    packed = [number, pack(message)]
+    return json.dumps(packed, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode(frame: bytes) -> tuple[int, Message]:
+    """The number and the message. Raises BadMessage for anything that `encode` does not make."""
+    try:
+        found = json.loads(frame)
+    except (ValueError, RecursionError):
+        raise BadMessage(f"cannot read a frame: {_short(frame[:60])} is not JSON") from None
+    if not isinstance(found, list) or len(found) != 2:
+        raise BadMessage(f"cannot read a frame: {_short(found)} is not a number and a message")
+    try:
+        return _number(found[0]), unpack(found[1])
+    except (TypeError, ValueError) as error:
+        raise BadMessage(f"cannot read a frame: {error}") from None
 
 
 def pack_entry(entry: Entry) -> list[Any]:

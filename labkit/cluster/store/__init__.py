@@ -5,6 +5,7 @@ from labkit.cluster.store.commands import (
     Compare,
     Delete,
     Grant,
+    Once,
     Put,
     Range,
     Revoke,
@@ -17,9 +18,12 @@ from labkit.cluster.store.errors import (
     Indefinite,
     NoSuchLease,
     Overtaken,
+    SessionExpired,
 )
-from labkit.cluster.store.machine import Event, KeyValue, Machine
+from labkit.cluster.store.machine import Machine
 from labkit.cluster.store.replica import Replica, Reply
+from labkit.cluster.store.results import Event, KeyValue, Result
+from labkit.cluster.store.watching import Notice, Watches
 
 __all__ = [
     "Compact",
@@ -33,12 +37,17 @@ __all__ = [
     "KeyValue",
     "Machine",
     "NoSuchLease",
+    "Notice",
+    "Once",
     "Overtaken",
     "Put",
     "Range",
     "Replica",
     "Reply",
+    "Result",
     "Revoke",
+    "SessionExpired",
     "Txn",
+    "Watches",
     "prefix_end",
 ]

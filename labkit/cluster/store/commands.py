@@ -13,6 +13,7 @@ __all__ = [
     "Compare",
     "Delete",
     "Grant",
+    "Once",
     "Put",
     "Range",
     "Revoke",
@@ -87,10 +88,22 @@ class Compact(NamedTuple):
     revision: int
 
 
-Command: TypeAlias = Put | Delete | Range | Txn | Grant | Revoke | Compact
+class Once(NamedTuple):
+    """A command that takes effect once, however often it is sent (dissertation 6.3).
+
+    `client` is a name that nobody else uses; `number` counts its commands from 1 and goes up only
+    when the one before was answered. Whoever got no answer sends the same again.
+    """
+
+    client: str
+    number: int
+    command: Put | Delete | Range | Txn | Grant | Revoke | Compact
+
+
+Command: TypeAlias = Put | Delete | Range | Txn | Grant | Revoke | Compact | Once
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind for kind in (Put, Delete, Range, Txn, Grant, Revoke, Compact)
+    kind.__name__.lower(): kind for kind in (Put, Delete, Range, Txn, Grant, Revoke, Compact, Once)
 }
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "key": lambda value: isinstance(value, str) and value != "",
@@ -103,6 +116,8 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "ttl_ticks": lambda value: _is_number(value) and value > 0,
     "revision": lambda value: _is_number(value),
     "limit": lambda value: _is_number(value),
+    "client": lambda value: isinstance(value, str) and value != "",
+    "number": lambda value: _is_number(value) and value > 0,
 }
 
 
@@ -127,6 +142,8 @@ def pack(command: Command) -> list[Any]:
             [pack(step) for step in command.success],
             [pack(step) for step in command.failure],
         ]
+    if isinstance(command, Once):
+        return ["once", command.client, command.number, pack(command.command)]
     return [type(command).__name__.lower(), *command]
 
 
@@ -137,6 +154,8 @@ def unpack(packed: Any) -> Command:
     name, *values = packed
     if name == "txn":
         return _unpack_txn(values)
+    if name == "once":
+        return _unpack_once(values)
     command: Command = _read(_KINDS[name], values)
     return command
 
@@ -155,6 +174,19 @@ def _read(kind: type[Any], values: list[Any]) -> Any:
     return kind(*values)
 
 
+def _unpack_once(values: list[Any]) -> Once:
+    if len(values) != 3 or not _FIELDS["client"](values[0]) or not _FIELDS["number"](values[1]):
+        raise InvalidParameter("Once needs a client, a number from 1 on, and a command")
+    if _name_of(values[2]) == "once":
+        raise InvalidParameter("Once cannot hold another Once")
+    inner: Any = unpack(values[2])
+    return Once(values[0], values[1], inner)
+
+
+def _name_of(packed: Any) -> Any:
+    return packed[0] if isinstance(packed, list) and packed else None
+
+
 def _unpack_txn(values: list[Any]) -> Txn:
     if len(values) != 3 or not all(isinstance(part, list) for part in values):
         raise InvalidParameter("Txn needs three lists: compares, success, failure")
@@ -165,8 +197,8 @@ def _unpack_txn(values: list[Any]) -> Txn:
         compares.append(_read(Compare, compare))
     branches: list[tuple[Any, ...]] = []
     for branch in values[1:]:
-        steps = tuple(unpack(step) for step in branch)
-        if not all(isinstance(step, Put | Delete | Range) for step in steps):
+        # Looked at before it is read: whoever nests a thousand of them must not get far.
+        if not all(_name_of(step) in ("put", "delete", "range") for step in branch):
             raise InvalidParameter("a Txn is made of Put, Delete and Range")
-        branches.append(steps)
+        branches.append(tuple(unpack(step) for step in branch))
     return Txn(tuple(compares), branches[0], branches[1])

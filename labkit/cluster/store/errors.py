@@ -14,6 +14,7 @@ __all__ = [
     "Indefinite",
     "NoSuchLease",
     "Overtaken",
+    "SessionExpired",
     "is_definite",
 ]
 
@@ -32,6 +33,13 @@ class FutureRevision(InvalidParameter):
 
 class NoSuchLease(NotFound):
     """The lease has run out, was revoked, or never was."""
+
+    definite = True
+
+
+class SessionExpired(Conflict):
+    """The store does not remember this client's last command: it cannot tell whether this one has
+    happened. Read, then go on under another name."""
 
     definite = True
 

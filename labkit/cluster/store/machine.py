@@ -18,44 +18,17 @@ from labkit.cluster.store.commands import (
     Compare,
     Delete,
     Grant,
+    Once,
     Put,
     Range,
     Revoke,
     Txn,
 )
 from labkit.cluster.store.errors import Compacted, FutureRevision, NoSuchLease
+from labkit.cluster.store.results import Event, KeyValue, Result
+from labkit.cluster.store.sessions import Sessions
 
 __all__ = ["Event", "KeyValue", "Machine", "Result"]
-
-
-class KeyValue(NamedTuple):
-    """A key at one revision. `version` counts its writes since it was created."""
-
-    key: str
-    value: str
-    create_revision: int
-    mod_revision: int
-    version: int
-    lease: int
-
-
-class Event(NamedTuple):
-    """A change at a revision: `now` is None for a deletion, `before` None for a creation."""
-
-    revision: int
-    key: str
-    now: KeyValue | None
-    before: KeyValue | None
-
-
-class Result(NamedTuple):
-    """What a command did. `values` are those of Range, or of what Delete removed."""
-
-    revision: int
-    succeeded: bool = True
-    values: tuple[KeyValue, ...] = ()
-    more: bool = False
-    parts: tuple[Result, ...] = ()
 
 
 class _Version(NamedTuple):
@@ -84,11 +57,14 @@ class Machine:
         """(revision, place, key) of every version that is kept."""
         self._leased: dict[int, set[str]] = {}
         self._place = 0
+        self.sessions = Sessions()
 
     # -- commands --------------------------------------------------
 
     def apply(self, command: Command) -> Result | LabkitError:
         """Carry out a command. An error is the answer of a command that changed nothing."""
+        if isinstance(command, Once):
+            return self._once(command)
         self._place = 0
         try:
             result = _HANDLERS[type(command)](self, command)
@@ -98,6 +74,13 @@ class Machine:
         if self._place:
             self.revision += 1
         return result._replace(revision=self.revision)
+
+    def _once(self, once: Once) -> Result | LabkitError:
+        answer = self.sessions.known(once)
+        if answer is None:
+            answer = self.apply(once.command)
+            self.sessions.keep(once, answer)
+        return answer
 
     def _put(self, put: Put) -> Result:
         if put.lease and put.lease not in self.leases:
@@ -261,6 +244,7 @@ class Machine:
             "revision": self.revision,
             "compacted": self.compacted,
             "leases": sorted(self.leases.items()),
+            "sessions": self.sessions.pack(),
             "keys": [
                 [key, [list(version) for version in self._versions[key]]] for key in self._keys
             ],
@@ -276,6 +260,7 @@ class Machine:
         state = json.loads(data)
         machine.revision, machine.compacted = state["revision"], state["compacted"]
         machine.leases = dict(state["leases"])
+        machine.sessions.unpack(state["sessions"])
         for key, versions in state["keys"]:
             machine._keys.append(key)
             machine._versions[key] = [_Version(*version) for version in versions]

@@ -15,9 +15,11 @@ from labkit.cluster.raft.effects import Effects
 from labkit.cluster.raft.node import Node
 from labkit.cluster.raft.reads import UNCONFIRMED
 from labkit.cluster.raft.types import Entry, EntryKind, Message, Role, Snapshot
-from labkit.cluster.store.commands import Command, Range, Revoke, pack, unpack
+from labkit.cluster.store.commands import Command, Once, Range, Revoke, pack, unpack
 from labkit.cluster.store.errors import Indefinite, NoSuchLease, Overtaken
-from labkit.cluster.store.machine import Machine, Result
+from labkit.cluster.store.machine import Machine
+from labkit.cluster.store.results import Result
+from labkit.cluster.store.watching import Notice, Watches
 
 __all__ = ["Replica", "Reply"]
 
@@ -49,6 +51,7 @@ class Replica:
         self._deadlines: dict[int, int] = {}
         self._revoking: set[int] = set()
         self._term = 0
+        self.watches = Watches()
 
     # -- events --------------------------------------------------
 
@@ -126,6 +129,10 @@ class Replica:
             self._serve(replies)
         return replies
 
+    def notices(self) -> list[Notice]:
+        """What the watches of this member have to be told; ask after each `finish`."""
+        return self.watches.due(self.machine)
+
     def snapshot(self) -> Snapshot | None:
         """When the log has grown enough: the snapshot to save in its place, already in force.
 
@@ -152,6 +159,8 @@ class Replica:
                 answer = error  # the same on every member
             else:
                 answer = self.machine.apply(command)
+                if isinstance(command, Once):
+                    command = command.command
                 if isinstance(command, Revoke):
                     self._deadlines.pop(command.lease, None)
                     self._revoking.discard(command.lease)

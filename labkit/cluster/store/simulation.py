@@ -13,14 +13,14 @@ from labkit.cluster.raft.simulation.cluster import Cluster, Settings
 from labkit.cluster.raft.simulation.explore import weather
 from labkit.cluster.raft.simulation.faults import Faults
 from labkit.cluster.raft.simulation.server import Server
-from labkit.cluster.store.commands import Command, Compare, Put, Range, Txn
+from labkit.cluster.store.commands import Command, Compare, Once, Put, Range, Txn
 from labkit.cluster.store.errors import is_definite
-from labkit.cluster.store.machine import Result
 from labkit.cluster.store.replica import Replica
+from labkit.cluster.store.results import Result
 from labkit.world.ports import Rng
 from labkit.world.sim.rng import seeded
 
-__all__ = ["StoreClients", "StoreCluster", "StoreServer", "explore_store"]
+__all__ = ["Counters", "StoreClients", "StoreCluster", "StoreServer", "explore_store"]
 
 MS = 1_000_000
 
@@ -170,6 +170,43 @@ class StoreClients:
     def finish(self) -> list[Operation]:
         """The whole history, with what is still open as open."""
         return [*self.history, *self._open.values()]
+
+
+class Counters:
+    """Clients who write a key of their own again and again, and send what was not answered again.
+
+    A key's `version` counts its writes: with sessions it equals the commands that were answered,
+    give or take the one that is on its way.
+    """
+
+    def __init__(self, cluster: StoreCluster, count: int = 3, *, sessions: bool = True) -> None:
+        self._cluster = cluster
+        self._sessions = sessions
+        self.answered = dict.fromkeys([f"counter-{number}" for number in range(count)], 0)
+        self.repeats = 0
+        for name in self.answered:
+            self._send(name, 1)
+
+    def _send(self, name: str, number: int) -> None:
+        put = Put(name, str(number))
+        command: Command = Once(name, number, put) if self._sessions else put
+        cluster = self._cluster
+        leader = cluster.leader()
+        everybody = sorted(cluster.servers)
+        server = leader.id if leader is not None else cluster.rng.choice(everybody)
+
+        def done(answer: Result | LabkitError) -> None:
+            if self.answered[name] == number - 1 and not isinstance(answer, LabkitError):
+                self.answered[name] = number
+                cluster.loop.after(20 * MS, self._send, name, number + 1)
+
+        cluster.request(server, command, done)
+        cluster.loop.after(150 * MS, self._again, name, number)
+
+    def _again(self, name: str, number: int) -> None:
+        if self.answered[name] < number:
+            self.repeats += 1
+            self._send(name, number)
 
 
 def explore_store(seed: int, seconds: float = 10.0) -> tuple[StoreCluster, list[Operation]]:
