@@ -1,4 +1,4 @@
-"""Endpoints of images: list, inspect, history, tag, remove, pull, prune."""
+"""Endpoints of images: list, inspect, history, tag, remove, pull, push, search, prune."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from labkit.base.errors import InvalidParameter, Unsupported
+from labkit.base.errors import InvalidParameter
 from labkit.daemon.call import Call, finish, json_answer
 from labkit.daemon.docker_api.streams import send_json_lines
 from labkit.daemon.routing import Route, delete, get, post
+from labkit.host.image.reference import parse
 
 if TYPE_CHECKING:
     from labkit.host.engine.engine import Engine
@@ -77,12 +78,34 @@ async def create(call: Call[Engine]) -> web.StreamResponse:
         raise InvalidParameter("invalid reference format")
     if label:
         name += ("@" if ":" in label else ":") + label
-    lines: AsyncIterator[dict[str, Any]] = await call.state.image_pull(
-        name,
-        platform=call.text("platform") or "",
-        auth=registry_auth(call.request.headers.get("X-Registry-Auth")),
-    )
+    platform = call.text("platform") or ""
+    auth = registry_auth(call.request.headers.get("X-Registry-Auth"))
+    lines: AsyncIterator[dict[str, Any]]
+    if label or str(parse(name)) != parse(name).name:
+        lines = await call.state.image_pull(name, platform=platform, auth=auth)
+    else:
+        from labkit.host.engine.images import pull
+
+        context = call.state.context
+        lines = pull(context, name, platform=platform, auth=auth, all_tags=True)
     return await send_json_lines(call.request, lines, in_band_errors=True)
+
+
+async def push(call: Call[Engine]) -> web.StreamResponse:
+    """POST /images/X/push?tag=: as a stream of progress lines."""
+    from labkit.host.engine.registries import push as push_image
+
+    auth = registry_auth(call.request.headers.get("X-Registry-Auth"))
+    lines = push_image(call.state.context, call.params["name"], call.text("tag") or "", auth=auth)
+    return await send_json_lines(call.request, lines, in_band_errors=True)
+
+
+async def distribution(call: Call[Engine]) -> web.Response:
+    """GET /distribution/X/json: an image in its registry, not pulled."""
+    from labkit.host.engine.registries import distribution as inspect_remote
+
+    auth = registry_auth(call.request.headers.get("X-Registry-Auth"))
+    return json_answer(await inspect_remote(call.state.context, call.params["name"], auth=auth))
 
 
 async def prune(call: Call[Engine]) -> web.Response:
@@ -91,10 +114,13 @@ async def prune(call: Call[Engine]) -> web.Response:
 
 
 async def search(call: Call[Engine]) -> web.Response:
-    """GET /images/search: there is no index to search; an empty list would be a lie."""
-    raise Unsupported(
-        f"cannot search for {call.text('term') or 'nothing'}: this lab has no registry index"
-    )
+    """GET /images/search: what the local catalog has."""
+    from labkit.host.engine.registries import search as search_catalog
+
+    term = call.text("term")
+    if term is None:
+        raise InvalidParameter("term is required")
+    return json_answer(search_catalog(term, call.integer("limit"), call.filters()))
 
 
 ROUTES: tuple[Route, ...] = (
@@ -105,5 +131,7 @@ ROUTES: tuple[Route, ...] = (
     get("/images/{name:path}/json", inspect),
     get("/images/{name:path}/history", history),
     post("/images/{name:path}/tag", tag),
+    post("/images/{name:path}/push", push),
+    get("/distribution/{name:path}/json", distribution),
     delete("/images/{name:path}", remove),
 )

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from labkit.base.errors import SystemFailure
 from labkit.host.engine.filters import Filters
 from labkit.host.image.pull import PullOptions
 from labkit.host.image.pull import pull as default_pull
+from labkit.host.image.reference import parse
+from labkit.host.image.registry.credentials import options_from_auth
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
 
-__all__ = ["history", "inspect", "prune", "pull", "remove", "summaries", "tag"]
+__all__ = ["disk_errors", "history", "inspect", "prune", "pull", "remove", "summaries", "tag"]
 
 Json = dict[str, Any]
 
-_LOG = logging.getLogger("labkit.engine")
+_MAKE_ROOM = "free some space, for example with docker system prune"
 
 
 def _users(context: Context, *, running: bool) -> Any:
@@ -109,14 +114,33 @@ async def pull(
     *,
     platform: str,
     auth: Mapping[str, Any] | None,
+    all_tags: bool = False,
 ) -> AsyncIterator[Json]:
-    """POST /images/create: progress lines, then the event."""
-    if auth:
-        # Credentials for registries come with the registry client; the catalog needs none.
-        _LOG.debug("pull %s: credentials are not used", reference)
-    options = PullOptions(platform=platform)
+    """POST /images/create: progress lines, then the events.
+
+    With `all_tags` the reference is a repository, and every tag of it is pulled.
+    """
+    options = PullOptions(
+        platform=platform, registry=options_from_auth(auth or {}), all_tags=all_tags
+    )
     pull_image = context.ports.pull or default_pull
-    async for line in pull_image(context.ports.images, reference, options=options):
-        yield line
-    image = await asyncio.to_thread(context.ports.images.get, reference)
-    await context.emit("image", "pull", reference, {**image.labels, "name": reference})
+    store = context.ports.images
+    with disk_errors(f"pull {reference}"):
+        async for line in pull_image(store, reference, options=options):
+            yield line
+    parsed = parse(reference)
+    name = parsed.familiar_name if all_tags else parsed.with_default_tag().familiar
+    labels = {} if all_tags else (await asyncio.to_thread(store.get, reference)).labels
+    await context.emit("image", "pull", name, {**labels, "name": parsed.familiar_name})
+
+
+@contextlib.contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """What the disk says in the middle of a stream becomes an error that the stream can carry."""
+    try:
+        yield
+    except OSError as error:
+        words = (os.strerror(error.errno) if error.errno else str(error)).lower()
+        raise SystemFailure(f"{what}: {words}", hint=_MAKE_ROOM) from error
+    except sqlite3.Error as error:
+        raise SystemFailure(f"{what}: the image index: {error}", hint=_MAKE_ROOM) from error

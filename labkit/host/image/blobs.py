@@ -92,6 +92,11 @@ class BlobWriter:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
 
+    def discard(self) -> None:
+        """Drop what was written, a resumable download too: it must make room."""
+        self._keep = False
+        self.abandon()
+
 
 class BlobStore:
     """The blobs of one root, and those of read-only roots that others share with it."""

@@ -36,6 +36,8 @@ class PullOptions:
     """`linux/arm64/v8` …; this machine's own when empty."""
     offline: bool = field(default_factory=lambda: os.environ.get("LABKIT_OFFLINE") == "1")
     registry: RegistryOptions = field(default_factory=RegistryOptions)
+    all_tags: bool = False
+    """Every tag of the repository; the reference has none then."""
 
 
 _CATALOG = Catalog()
@@ -85,9 +87,11 @@ async def pull(
 def _download(
     store: ImageStore, reference: Reference, options: PullOptions
 ) -> AsyncIterator[dict[str, Any]]:
-    from labkit.host.image.registry.download import download  # aiohttp's client costs memory
+    # aiohttp's client costs memory
+    from labkit.host.image.registry.download import download, download_all
 
-    return download(store, reference, options.registry, options.platform)
+    work = download_all if options.all_tags else download
+    return work(store, reference, options.registry, options.platform)
 
 
 def _denied(reference: Reference, catalog: Catalog) -> NotFound:

@@ -288,7 +288,16 @@ async def test_login_is_asked_of_the_registry(registry: tuple[FakeRegistry, str]
     fake.auth = "basic"
     good = {"username": "ali", "password": "sesame", "serveraddress": host}
     assert (await check_login(good))["Status"] == "Login Succeeded"
-    with pytest.raises(Unauthorized):
+    with pytest.raises(SystemFailure) as caught:  # dockerd 20.10 answers 500, in these words
+        await check_login({**good, "password": "wrong"})
+    assert caught.value.message == (
+        f"login attempt to http://{host}/v2/ failed with status: 401 Unauthorized"
+    )
+    with pytest.raises(SystemFailure, match=r'^Get "http://.*/v2/": no basic auth credentials$'):
+        await check_login({"serveraddress": host})
+    fake.auth = "bearer"
+    assert (await check_login(good))["Status"] == "Login Succeeded"
+    with pytest.raises(Unauthorized, match="unauthorized: incorrect username or password"):
         await check_login({**good, "password": "wrong"})
     assert options_from_auth({"auth": "YWxpOnNlc2FtZQ=="}).password == "sesame"
     assert options_from_auth(None).username == ""

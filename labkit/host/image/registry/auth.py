@@ -1,13 +1,13 @@
 """Answering a registry's challenge: bearer tokens (distribution spec) and basic credentials.
 
-A token is asked for once per scope and kept for the client's life; registries hand out tokens for
-minutes, and a second 401 asks again.
+A token is asked for once per set of scopes and used until shortly before it ends; a 401 asks again.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Authorizer", "Challenge", "parse_challenges"]
 
+_TOKEN_SECONDS_MIN = 60.0
+"""What a token is good for when its server does not say (distribution's token specification)."""
+_TOKEN_MARGIN_SECONDS = 10.0
 _PARAMETER = re.compile(r'([a-zA-Z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*,?\s*')
 
 
@@ -54,65 +57,87 @@ def _basic(username: str, password: str) -> str:
 
 
 class Authorizer:
-    """Keeps the Authorization header for each scope of one registry."""
+    """Keeps the Authorization header for each set of scopes of one registry."""
 
     def __init__(self, options: RegistryOptions) -> None:
         self._options = options
-        self._headers: dict[str, str] = {}
+        self._basic = ""
+        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
 
-    def header(self, scope: str) -> str | None:
-        """What to send for `scope`, as far as it is known."""
+    def header(self, scopes: tuple[str, ...]) -> str | None:
+        """What to send for these scopes, as far as it is known and still good."""
         if self._options.registry_token:
             return f"Bearer {self._options.registry_token}"
-        return self._headers.get(scope) or self._headers.get("")
+        token, until = self._tokens.get(scopes, ("", 0.0))
+        if token and time.monotonic() < until:
+            return f"Bearer {token}"
+        return self._basic or None
 
     async def answer(
-        self, session: aiohttp.ClientSession, challenges: list[Challenge], scope: str
+        self, session: aiohttp.ClientSession, challenges: list[Challenge], scopes: tuple[str, ...]
     ) -> bool:
-        """Answer a 401; returns whether there is something new to send."""
+        """Answer a 401; returns whether there is something new to send.
+
+        Raises Unauthorized when the token server refuses, Unavailable when it does not answer.
+        """
         for challenge in challenges:
             if challenge.scheme == "bearer" and "realm" in challenge.parameters:
-                self._headers[scope] = "Bearer " + await self._token(session, challenge, scope)
+                self._tokens[scopes] = await self._token(session, challenge, scopes)
                 return True
             if challenge.scheme == "basic" and self._options.username:
                 header = _basic(self._options.username, self._options.password)
-                if self._headers.get("") == header:
+                if self._basic == header:
                     return False
-                self._headers[""] = header
+                self._basic = header
                 return True
         return False
 
-    async def _token(self, session: aiohttp.ClientSession, challenge: Challenge, scope: str) -> str:
+    async def _token(
+        self, session: aiohttp.ClientSession, challenge: Challenge, scopes: tuple[str, ...]
+    ) -> tuple[str, float]:
+        """A token and until when it is good (monotonic seconds)."""
+        import aiohttp
+
         realm = challenge.parameters["realm"]
-        query = {"service": challenge.parameters.get("service", ""), "scope": scope}
-        query = {key: value for key, value in query.items() if value}
+        query = [("service", challenge.parameters.get("service", ""))]
         options = self._options
-        if options.identity_token:
-            form = {
-                **query,
-                "grant_type": "refresh_token",
-                "refresh_token": options.identity_token,
-                "client_id": "labkit",
-            }
-            response = await session.post(realm, data=form)
-        else:
-            headers = {}
-            if options.username:
-                headers["Authorization"] = _basic(options.username, options.password)
-                query["account"] = options.username
-            response = await session.get(realm, params=query, headers=headers)
+        try:
+            if options.identity_token:
+                form = [*query, ("scope", " ".join(scopes)), ("grant_type", "refresh_token")]
+                form += [("refresh_token", options.identity_token), ("client_id", "labkit")]
+                response = await session.post(realm, data=dict(form))
+            else:
+                headers = {}
+                query += [("scope", scope) for scope in scopes]
+                if options.username:
+                    headers["Authorization"] = _basic(options.username, options.password)
+                    query.append(("account", options.username))
+                asked = [(key, value) for key, value in query if value]
+                response = await session.get(realm, params=asked, headers=headers)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(f"the token server {realm} does not answer: {error}") from error
         async with response:
-            if response.status in (401, 403):
-                raise Unauthorized(
-                    "unauthorized: incorrect username or password", hint="docker login again"
-                )
-            if response.status != 200:
-                raise Unavailable(
-                    f"the token server {realm} answered {response.status}",
-                    hint="try again in a moment",
-                )
-            body: Any = await response.json(content_type=None)
-        token = body.get("token") or body.get("access_token") if isinstance(body, dict) else None
-        if not isinstance(token, str) or not token:
-            raise Unavailable(f"the token server {realm} sent no token")
-        return token
+            return await _read_token(response, realm)
+
+
+async def _read_token(response: aiohttp.ClientResponse, realm: str) -> tuple[str, float]:
+    if response.status in (401, 403):
+        raise Unauthorized(
+            "unauthorized: incorrect username or password", hint="docker login again"
+        )
+    if response.status != 200:
+        raise Unavailable(
+            f"the token server {realm} answered {response.status}", hint="try again in a moment"
+        )
+    try:
+        body: Any = await response.json(content_type=None)
+    except ValueError:
+        body = None
+    found = body if isinstance(body, dict) else {}
+    token = found.get("token") or found.get("access_token")
+    if not isinstance(token, str) or not token:
+        raise Unavailable(f"the token server {realm} sent no token")
+    seconds = found.get("expires_in")
+    if not isinstance(seconds, int | float) or seconds < _TOKEN_SECONDS_MIN:
+        seconds = _TOKEN_SECONDS_MIN
+    return token, time.monotonic() + seconds - _TOKEN_MARGIN_SECONDS

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urljoin
@@ -27,8 +30,11 @@ from labkit.host.image.reference import Reference, validate_digest
 from labkit.host.image.registry.auth import Authorizer, parse_challenges
 from labkit.host.image.registry.endpoints import Endpoint, endpoints
 from labkit.host.image.registry.options import RegistryOptions
+from labkit.host.image.registry.tls import context_for, why_refused
 
-__all__ = ["INDEX_TYPES", "MANIFEST_TYPES", "Manifest", "RegistryClient"]
+__all__ = ["INDEX_TYPES", "MANIFEST_TYPES", "NO_CREDENTIALS", "Manifest", "RegistryClient"]
+
+NO_CREDENTIALS = "no basic auth credentials"
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.manifest.v1+json",
@@ -38,7 +44,10 @@ INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+_ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _MAX_MANIFEST = 4 << 20
+_PAGES_MAX = 1000
 _HUB_SECONDS = 2.0
 
 
@@ -58,22 +67,33 @@ class RegistryClient:
     daemon when none does.
     """
 
-    def __init__(self, reference: Reference, options: RegistryOptions) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        options: RegistryOptions,
+        *,
+        is_push: bool = False,
+        skip: int = 0,
+    ) -> None:
+        """`skip` passes over that many endpoints: mirrors that answered, but not well."""
         self.reference = reference
+        self._candidates = endpoints(reference.domain, options, is_push=is_push)
+        self.position = skip
+        """Which of the endpoints it is that answers."""
         self._options = options
         self._authorizer = Authorizer(options)
         self._stack = contextlib.AsyncExitStack()
         self._session: aiohttp.ClientSession
         self._base = ""
-        self._verify = True
+        self._ssl: ssl.SSLContext | bool = True
         self.is_mirror = False
 
     async def __aenter__(self) -> Self:
         last: LabkitError | None = None
-        candidates = endpoints(self.reference.domain, self._options)
-        for endpoint in candidates:
+        for position, endpoint in enumerate(self._candidates[self.position :], self.position):
             try:
                 await self._connect(endpoint)
+                self.position = position
             except Unavailable as error:
                 # http answers for itself; the https try before it was a guess.
                 last = error
@@ -103,9 +123,11 @@ class RegistryClient:
             )
         )
         url = f"{endpoint.url}/v2/"
+        host = endpoint.url.partition("://")[2].partition("/")[0]
         try:
+            checked = context_for(host, self._options.certificates, verify=endpoint.verify)
             async with asyncio.timeout(limit):
-                async with session.get(url, ssl=endpoint.verify) as response:
+                async with session.get(url, ssl=checked) as response:
                     if response.status not in (200, 401):
                         raise Unavailable(f'Get "{url}": unexpected status {response.status}')
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -115,8 +137,12 @@ class RegistryClient:
             await stack.aclose()
             raise
         self._stack = stack
-        self._session, self._base, self._verify = session, endpoint.url, endpoint.verify
+        self._session, self._base, self._ssl = session, endpoint.url, checked
         self.is_mirror = endpoint.is_mirror
+        if endpoint.is_mirror:
+            # The credentials are the official registry's; a mirror is somebody else.
+            bare = replace(self._options, username="", identity_token="", registry_token="")
+            self._authorizer = Authorizer(bare)
 
     # -- requests --------------------------------------------------------------------------
 
@@ -131,13 +157,19 @@ class RegistryClient:
         params: Mapping[str, str] | None = None,
         data: Any = None,
         replay: bool = True,
+        also_pull: str = "",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request, authorized as the registry asks. `where` is below the repository or a URL.
 
-        `replay=False` is for bodies that cannot be sent twice: a 401 is then final.
+        `replay=False` is for bodies that cannot be sent twice: a 401 is then final. `also_pull`
+        is a second repository that the request reads from (a mount). `actions=""` asks for no
+        scope at all, as a login does.
         """
         url = where if "://" in where else f"{self._base}/v2/{self.reference.path}/{where}"
-        scope = f"repository:{self.reference.path}:{actions}"
+        scopes = [f"repository:{self.reference.path}:{actions}"] if actions else []
+        if also_pull:
+            scopes.append(f"repository:{also_pull}:pull")
+        scope = tuple(scopes)
         for attempt in (1, 2):
             sent = dict(headers or {})
             authorization = self._authorizer.header(scope)
@@ -145,7 +177,7 @@ class RegistryClient:
                 sent["Authorization"] = authorization
             try:
                 response = await self._session.request(
-                    method, url, headers=sent, params=params, data=data, ssl=self._verify
+                    method, url, headers=sent, params=params, data=data, ssl=self._ssl
                 )
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _unreachable(url, error, method) from error
@@ -154,9 +186,12 @@ class RegistryClient:
                 response.release()
                 if await self._authorizer.answer(self._session, challenges, scope):
                     continue
-                raise Unauthorized(
-                    "no basic auth credentials", hint=f"docker login {self.reference.domain}"
-                )
+                if self._options.username:
+                    raise Unauthorized(
+                        "unauthorized: authentication required",
+                        hint=f"docker login {self.reference.domain} again",
+                    )
+                raise Unauthorized(NO_CREDENTIALS, hint=f"docker login {self.reference.domain}")
             try:
                 yield response
             finally:
@@ -171,9 +206,15 @@ class RegistryClient:
         """The error for an answer that is not the one hoped for."""
         code, message = await _registry_error(response)
         name = self.reference.familiar_name
-        if response.status in (401, 403) or code in ("DENIED", "UNAUTHORIZED", "NAME_UNKNOWN"):
-            kind = NotFound if response.status == 404 else Forbidden
-            return kind(
+        if response.status == 401 or code == "UNAUTHORIZED":
+            return Unauthorized(
+                f"unauthorized: {message or 'authentication required'}",
+                hint=f"docker login {self.reference.domain}",
+            )
+        if code == "NAME_UNKNOWN":
+            return NotFound(f"repository {name} not found: name unknown: {message}")
+        if response.status == 403 or code == "DENIED":
+            return Forbidden(
                 f"pull access denied for {name}, repository does not exist or may require "
                 "'docker login': denied: requested access to the resource is denied",
                 hint=f"check the name, or docker login {self.reference.domain}",
@@ -193,14 +234,50 @@ class RegistryClient:
 
     # -- what pull asks --------------------------------------------------------------------
 
+    async def resolve(self, tag: str) -> str:
+        """The digest a tag has now, without its manifest (a HEAD); "" where none is told.
+
+        Raises NotFound, Unauthorized with the sentence of Docker's daemon.
+        """
+        where = f"manifests/{tag}"
+        try:
+            async with self.request("HEAD", where, headers={"Accept": _ACCEPT}) as response:
+                if response.status == 200:
+                    digest = response.headers.get("Docker-Content-Digest", "")
+                    return digest if _DIGEST.match(digest) else ""
+        except Unauthorized as error:
+            url = f"{self._base}/v2/{self.reference.path}/{where}"
+            raise Unauthorized(f'Head "{url}": {error.message}', hint=error.hint) from error
+        # A HEAD's answer has no body, and not every registry knows HEAD here: GET says why.
+        return ""
+
+    async def tags(self) -> list[str]:
+        """All tags of the repository, page by page (spec, "Listing Tags")."""
+        found: list[str] = []
+        where = "tags/list"
+        for _ in range(_PAGES_MAX):
+            async with self.request("GET", where) as response:
+                if response.status != 200:
+                    raise await self.failure(response, f"tags of {self.reference.familiar_name}")
+                data = await _limited(response, _MAX_MANIFEST, "list of tags")
+                following = response.links.get("next")
+                link = following.get("url") if following is not None else None
+            try:
+                found += [str(tag) for tag in json.loads(data).get("tags") or ()]
+            except (ValueError, AttributeError, TypeError) as error:
+                raise SystemFailure("the registry's list of tags is not one") from error
+            if link is None:
+                break
+            where = self.absolute(str(link))
+        return found
+
     async def manifest(self, reference: str) -> Manifest:
         """A manifest by tag or digest, its bytes checked against the digest asked for.
 
         Raises NotFound `manifest for x not found: manifest unknown: …`.
         """
-        accept = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
         async with self.request(
-            "GET", f"manifests/{reference}", headers={"Accept": accept}
+            "GET", f"manifests/{reference}", headers={"Accept": _ACCEPT}
         ) as response:
             if response.status != 200:
                 raise await self.failure(response, f"manifest for {self.reference.familiar}")
@@ -264,7 +341,13 @@ def _unreachable(url: str, error: BaseException, method: str = "Get") -> Unavail
     if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
         reason = f"dial tcp: lookup {host.partition(':')[0]}: no such host"
     elif isinstance(error, aiohttp.ClientConnectorCertificateError):
-        reason = f"tls: failed to verify certificate: {error.certificate_error}"
+        problem = error.certificate_error
+        words = (
+            why_refused(problem)
+            if isinstance(problem, ssl.SSLCertVerificationError)
+            else str(problem)
+        )
+        reason = f"tls: failed to verify certificate: {words}"
     elif isinstance(error, aiohttp.ClientConnectorSSLError):
         reason = "http: server gave HTTP response to HTTPS client"
     elif isinstance(error, aiohttp.ClientConnectorError):

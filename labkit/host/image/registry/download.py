@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 import aiohttp
 
-from labkit.base.errors import LabkitError, NotFound, SystemFailure, Unavailable, Unsupported
-from labkit.base.ids import short_id
+from labkit.base.errors import LabkitError, SystemFailure, Unavailable
 from labkit.host.image.blobs import BlobWriter
 from labkit.host.image.index import LayerBlob
 from labkit.host.image.layers import decompressor
-from labkit.host.image.model import check_config
 from labkit.host.image.reference import Reference
-from labkit.host.image.registry.client import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    Manifest,
-    RegistryClient,
+from labkit.host.image.registry.client import Manifest, RegistryClient
+from labkit.host.image.registry.manifests import (
+    Layer,
+    choose_platform,
+    contents,
+    kind_of,
+    platform_manifest,
 )
 from labkit.host.image.registry.options import RegistryOptions
-from labkit.host.image.standins.machine import architecture
 from labkit.host.image.store import ImageStore
 
-__all__ = ["choose_platform", "download"]
+__all__ = ["choose_platform", "download", "download_all"]
 
-_MAX_CONFIG = 8 << 20
 _BATCH = 1 << 20
 _EVERY_SECONDS = 0.1
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
 Line = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    digest: str
-    diff_id: str
-    size: int
-    media_type: str
-
-    @property
-    def shown(self) -> str:
-        return short_id(self.digest)
 
 
 async def download(
@@ -63,131 +47,106 @@ async def download(
     when what arrives is not what was announced. A broken download leaves its beginning behind,
     from which the next try continues.
     """
-    reference = reference.with_default_tag()
+    async for line in _download_one(store, reference.with_default_tag(), options, platform):
+        yield line
+
+
+async def download_all(
+    store: ImageStore, reference: Reference, options: RegistryOptions, platform: str = ""
+) -> AsyncIterator[Line]:
+    """`docker pull -a`: every tag of the repository, then one status for all of them."""
     async with RegistryClient(reference, options) as client:
-        word = reference.digest or reference.tag
-        top = await client.manifest(word)
-        yield {"status": f"Pulling from {reference.path}", "id": word}
-        chosen = await _platform_manifest(client, top, platform)
-        before = store.find_id(str(reference))
-        known = store.index.digest(reference.name, top.digest)
-        if known is not None and before == known:
-            yield {"status": f"Digest: {top.digest}"}
-            yield {"status": f"Status: Image is up to date for {reference.familiar}"}
-            return
-        config, layers = await _contents(client, chosen)
-        held = [top.digest, chosen.digest]
-        held += [word for layer in layers for word in (layer.digest, layer.diff_id)]
-        with store.lease(*held):
-            fetch = _Fetch(store, client, options)
-            async for line in fetch.run(layers):
+        tags = await client.tags()
+    is_new = False
+    for tag in tags:
+        async for line in _download_one(store, reference.with_tag(tag), options, platform):
+            status = str(line.get("status"))
+            if status.startswith("Status: "):
+                is_new = is_new or "Downloaded newer image" in status
+                continue
+            yield line
+    words = "Downloaded newer image" if is_new else "Image is up to date"
+    yield {"status": f"Status: {words} for {reference.familiar_name}"}
+
+
+async def _download_one(
+    store: ImageStore, reference: Reference, options: RegistryOptions, platform: str
+) -> AsyncIterator[Line]:
+    skip = 0
+    while True:
+        async with RegistryClient(reference, options, skip=skip) as client:
+            try:
+                top = await _top(client, reference)
+            except LabkitError:
+                # A mirror that has it not, or is unwell, is passed over.
+                if not client.is_mirror:
+                    raise
+                skip = client.position + 1
+                continue
+            async for line in _download_from(client, store, reference, options, platform, top):
                 yield line
-            image_id = await asyncio.to_thread(
-                _register, store, reference, top, chosen, config, layers
-            )
+            return
+
+
+async def _top(client: RegistryClient, reference: Reference) -> Manifest | str:
+    """The manifest asked for, or only its digest where a HEAD tells that."""
+    if reference.digest:
+        return await client.manifest(reference.digest)
+    return await client.resolve(reference.tag) or await client.manifest(reference.tag)
+
+
+async def _download_from(
+    client: RegistryClient,
+    store: ImageStore,
+    reference: Reference,
+    options: RegistryOptions,
+    platform: str,
+    found: Manifest | str,
+) -> AsyncIterator[Line]:
+    word = reference.digest or reference.tag
+    digest = found if isinstance(found, str) else found.digest
+    before = store.find_id(str(reference))
+    known = store.index.digest(reference.name, digest)
+    if known is not None and before == known and _is_for(store, known, platform):
+        yield {"status": f"Pulling from {reference.path}", "id": word}
+        yield {"status": f"Digest: {digest}"}
+        yield {"status": f"Status: Image is up to date for {reference.familiar}"}
+        return
+    top = await client.manifest(found) if isinstance(found, str) else found
+    yield {"status": f"Pulling from {reference.path}", "id": word}
+    chosen = await platform_manifest(client, top, platform)
+    config, layers = await contents(client, chosen)
+    held = [top.digest, chosen.digest]
+    held += [word for layer in layers for word in (layer.digest, layer.diff_id)]
+    with store.lease(*held):
+        fetch = _Fetch(store, client, options)
+        async for line in fetch.run(layers):
+            yield line
+        image_id = await asyncio.to_thread(_register, store, reference, top, chosen, config, layers)
     yield {"status": f"Digest: {top.digest}"}
     words = "Image is up to date" if before == image_id else "Downloaded newer image"
     yield {"status": f"Status: {words} for {reference.familiar}"}
+    if platform and not _is_for(store, image_id, platform):
+        actual = _platform_of(store.config_of(image_id))
+        yield {
+            "status": f"WARNING: image with reference {reference.familiar} was found but does not "
+            f"match the specified platform: wanted {platform}, actual: {actual}"
+        }
 
 
-# -- manifests -----------------------------------------------------------------------------
+def _platform_of(config: Mapping[str, Any]) -> str:
+    parts = (config.get("os", "linux"), config.get("architecture", ""), config.get("variant", ""))
+    return "/".join(str(part) for part in parts if part)
 
 
-def _document(manifest: Manifest) -> Mapping[str, Any]:
-    try:
-        document = json.loads(manifest.data)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise SystemFailure(f"manifest {manifest.digest} is not JSON")
-    return document
+def _is_for(store: ImageStore, image_id: str, platform: str) -> bool:
+    """Whether an image that is here is of the platform asked for (any, when none is)."""
+    if not platform:
+        return True
+    return choose_platform([{"platform": store.config_of(image_id)}], platform) is not None
 
 
-def _kind(manifest: Manifest) -> str:
-    """The media type; some registries send application/json, then the document says it."""
-    if manifest.media_type in (*MANIFEST_TYPES, *INDEX_TYPES):
-        return manifest.media_type
-    document = _document(manifest)
-    stated = document.get("mediaType")
-    if isinstance(stated, str) and stated:
-        return stated
-    if document.get("schemaVersion") == 1:
-        raise Unsupported(
-            "the image has a manifest of schema 1, which Docker has not read since version 26",
-            hint="push it again with a current client",
-        )
-    return INDEX_TYPES[0] if "manifests" in document else MANIFEST_TYPES[0]
-
-
-def choose_platform(entries: list[Any], wanted: str) -> Mapping[str, Any] | None:
-    """The entry of an index for a platform: exact variant first, then any of that architecture."""
-    parts = (wanted or f"linux/{architecture()}").split("/")
-    system, machine = (parts[0], parts[1]) if len(parts) > 1 else ("linux", parts[0])
-    variant = parts[2] if len(parts) > 2 else {"arm64": "v8", "arm": "v7"}.get(machine, "")
-    best: Mapping[str, Any] | None = None
-    for entry in entries:
-        platform = entry.get("platform") if isinstance(entry, dict) else None
-        if not isinstance(platform, dict):
-            continue
-        if (platform.get("os"), platform.get("architecture")) != (system, machine):
-            continue
-        if platform.get("variant", "") == variant:
-            return entry  # type: ignore[no-any-return]
-        best = best or entry
-    return best
-
-
-async def _platform_manifest(client: RegistryClient, top: Manifest, platform: str) -> Manifest:
-    kind = _kind(top)
-    if kind in MANIFEST_TYPES:
-        return Manifest(top.digest, kind, top.data)
-    if kind not in INDEX_TYPES:
-        raise Unsupported(f"the registry sent a {kind}, which is not an image")
-    entries = _document(top).get("manifests")
-    entry = choose_platform(entries if isinstance(entries, list) else [], platform)
-    if entry is None:
-        wanted = platform or f"linux/{architecture()}"
-        raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
-    digest = entry.get("digest")
-    if not isinstance(digest, str) or not _DIGEST.match(digest):
-        raise SystemFailure("the image index names a manifest by something that is no digest")
-    chosen = await client.manifest(digest)
-    return Manifest(chosen.digest, _kind(chosen), chosen.data)
-
-
-async def _contents(client: RegistryClient, manifest: Manifest) -> tuple[bytes, list[_Layer]]:
-    """The config and the layers a manifest names, with everything checked that can be."""
-    document = _document(manifest)
-    descriptors = document.get("layers")
-    config = document.get("config")
-    if not isinstance(config, dict) or not isinstance(descriptors, list):
-        raise SystemFailure(f"manifest {manifest.digest} lacks its config or its layers")
-    for descriptor in (config, *descriptors):
-        if (
-            not isinstance(descriptor, dict)
-            or not _DIGEST.match(str(descriptor.get("digest")))
-            or not isinstance(descriptor.get("size"), int)
-            or descriptor["size"] < 0
-        ):
-            raise SystemFailure(f"manifest {manifest.digest} has a broken descriptor")
-    if "image" not in str(config.get("mediaType", "image")):
-        raise Unsupported(
-            f"this is an artifact of type {config.get('mediaType')}, not an image that can run"
-        )
-    data = await client.small_blob(config["digest"], _MAX_CONFIG)
-    try:
-        diff_ids = check_config(json.loads(data))
-    except ValueError as error:
-        raise SystemFailure("the image config is not JSON") from error
-    if len(diff_ids) != len(descriptors):
-        raise SystemFailure(
-            f"the config lists {len(diff_ids)} layers, the manifest {len(descriptors)}"
-        )
-    layers = [
-        _Layer(item["digest"], diff_id, item["size"], str(item.get("mediaType", "")))
-        for item, diff_id in zip(descriptors, diff_ids, strict=True)
-    ]
-    return data, layers
+# -- the store ---------------------------------------------------------------------------
 
 
 def _register(
@@ -196,13 +155,13 @@ def _register(
     top: Manifest,
     chosen: Manifest,
     config: bytes,
-    layers: list[_Layer],
+    layers: list[Layer],
 ) -> str:
     blobs = [(chosen.digest, "manifest", chosen.media_type)]
     store.blobs.put(chosen.data)
     if top.digest != chosen.digest:
         store.blobs.put(top.data)
-        blobs.append((top.digest, "index", _kind(top)))
+        blobs.append((top.digest, "index", kind_of(top)))
     blobs += [(layer.digest, "layer", layer.media_type) for layer in layers]
     with store.lock, store.index.transaction():
         image_id = store.add_image(config, blobs=blobs, origin=reference.domain)
@@ -225,7 +184,7 @@ class _Fetch:
         self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
         self._slots = asyncio.Semaphore(options.parallel)
 
-    async def run(self, layers: list[_Layer]) -> AsyncIterator[Line]:
+    async def run(self, layers: list[Layer]) -> AsyncIterator[Line]:
         """Fetch all; yields progress lines. The first failure stops the others and is raised."""
         distinct = list({layer.digest: layer for layer in layers}.values())
         missing = [layer for layer in distinct if not self._is_here(layer)]
@@ -246,7 +205,7 @@ class _Fetch:
                 task.cancel()
             await asyncio.gather(*tasks, gathered, return_exceptions=True)
 
-    def _is_here(self, layer: _Layer) -> bool:
+    def _is_here(self, layer: Layer) -> bool:
         index = self._store.index
         known = index.layer_by_blob(layer.digest)
         return (
@@ -256,7 +215,7 @@ class _Fetch:
             and self._store.blobs.find(layer.digest) is not None
         )
 
-    async def _layer(self, layer: _Layer) -> None:
+    async def _layer(self, layer: Layer) -> None:
         key = (str(self._store.root), layer.digest)
         lock = _locks.setdefault(key, asyncio.Lock())
         # Another pull may be bringing the same layer: wait for it rather than write beside it.
@@ -270,7 +229,7 @@ class _Fetch:
             await self._unpack(layer)
             self._lines.put_nowait(_line(layer, "Pull complete"))
 
-    async def _blob(self, layer: _Layer) -> None:
+    async def _blob(self, layer: Layer) -> None:
         pause = self._options.pause_seconds
         for attempt in range(1, self._options.attempts + 1):
             writer = await asyncio.to_thread(self._store.blobs.resumable_writer, layer.digest)
@@ -279,6 +238,12 @@ class _Fetch:
                 self._lines.put_nowait(_line(layer, "Verifying Checksum"))
                 await asyncio.to_thread(writer.commit, layer.digest)
             except (aiohttp.ClientError, TimeoutError, OSError, Unavailable) as error:
+                if isinstance(error, OSError) and error.errno in _FULL:
+                    await asyncio.to_thread(writer.discard)
+                    raise SystemFailure(
+                        f"write layer {layer.shown}: {os.strerror(error.errno).lower()}",
+                        hint="free some space, for example with docker system prune",
+                    ) from error
                 writer.abandon()
                 if attempt == self._options.attempts:
                     if isinstance(error, LabkitError):
@@ -287,7 +252,7 @@ class _Fetch:
                         f"layer {layer.shown} broke off: {error or type(error).__name__}",
                         hint="pull again: it continues where it stopped",
                     ) from error
-                await asyncio.sleep(pause)
+                await self._pause(layer, pause)
                 pause *= 2
             except BaseException:
                 writer.abandon()
@@ -295,7 +260,14 @@ class _Fetch:
             else:
                 return
 
-    async def _stream(self, layer: _Layer, writer: BlobWriter) -> None:
+    async def _pause(self, layer: Layer, seconds: float) -> None:
+        """Wait before the next try, and say so as Docker does."""
+        whole = max(1, round(seconds))
+        words = f"Retrying in {whole} second{'' if whole == 1 else 's'}"
+        self._lines.put_nowait(_line(layer, words))
+        await asyncio.sleep(seconds)
+
+    async def _stream(self, layer: Layer, writer: BlobWriter) -> None:
         """The rest of the blob from where the writer stands, hashed in another thread."""
         if writer.size > layer.size:
             writer.restart()
@@ -325,7 +297,7 @@ class _Fetch:
             raise Unavailable(f"layer {layer.shown} ended after {writer.size} bytes")
         self._progress(layer, "Downloading", writer.size)
 
-    async def _unpack(self, layer: _Layer) -> None:
+    async def _unpack(self, layer: Layer) -> None:
         loop = asyncio.get_running_loop()
 
         def said(position: int) -> None:
@@ -333,7 +305,7 @@ class _Fetch:
 
         await asyncio.to_thread(self._unpack_now, layer, said)
 
-    def _unpack_now(self, layer: _Layer, said: Any) -> None:
+    def _unpack_now(self, layer: Layer, said: Any) -> None:
         fd = os.open(self._store.blobs.path(layer.digest), os.O_RDONLY | os.O_CLOEXEC)
         try:
             source = decompressor(_Counted(fd, said), os.pread(fd, 4, 0))
@@ -345,7 +317,7 @@ class _Fetch:
             LayerBlob(layer.diff_id, layer.digest, layer.media_type, layer.size)
         )
 
-    def _progress(self, layer: _Layer, word: str, current: int) -> None:
+    def _progress(self, layer: Layer, word: str, current: int) -> None:
         detail = {"current": current, "total": layer.size}
         self._lines.put_nowait({"status": word, "progressDetail": detail, "id": layer.shown})
 
@@ -369,5 +341,5 @@ class _Counted:
         return data
 
 
-def _line(layer: _Layer, word: str) -> Line:
+def _line(layer: Layer, word: str) -> Line:
     return {"status": word, "progressDetail": {}, "id": layer.shown}

@@ -58,8 +58,8 @@ def is_insecure(domain: str, listed: Sequence[str]) -> bool:
     return False
 
 
-def endpoints(domain: str, options: RegistryOptions) -> list[Endpoint]:
-    """The URLs to try for a registry, best first."""
+def endpoints(domain: str, options: RegistryOptions, *, is_push: bool = False) -> list[Endpoint]:
+    """The URLs to try for a registry, best first. Mirrors are read from, never written to."""
     if domain == DEFAULT_DOMAIN:
         mirrors = [
             Endpoint(
@@ -68,7 +68,7 @@ def endpoints(domain: str, options: RegistryOptions) -> list[Endpoint]:
                 is_mirror=True,
                 is_local=is_loopback(url.partition("://")[2].split("/")[0]),
             )
-            for url in options.mirrors
+            for url in (() if is_push else options.mirrors)
         ]
         return [*mirrors, Endpoint(_HUB)]
     local = is_loopback(domain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.base.errors import LabkitError, NotFound, SystemFailure, Unavailable
+from labkit.base.errors import InvalidParameter, LabkitError, NotFound, SystemFailure, Unavailable
 from labkit.base.ids import short_id
 from labkit.host.image.blobs import BlobStore
 from labkit.host.image.digests import canonical_json
@@ -74,24 +75,28 @@ async def push(
 ) -> AsyncIterator[Line]:
     """Push a tag, or all tags of a repository where none is given, yielding Docker's lines.
 
-    Raises NotFound (`An image does not exist locally with the tag: x`), Unauthorized, Forbidden,
-    Unavailable.
+    What is wrong comes after the first line, as with Docker.
+
+    Raises InvalidParameter for a digest, NotFound (`An image does not exist locally with the
+    tag: x`), Unauthorized, Forbidden, Unavailable.
     """
     options = options or RegistryOptions()
     parsed = parse(reference)
     tags = [parsed.tag] if parsed.tag else store.index.tags_in(parsed.name)
+    if parsed.digest:
+        raise InvalidParameter("cannot push a digest reference", hint="push it by a tag")
     images = [
         (parsed.with_tag(tag), image_id)
         for tag in tags
         if (image_id := store.index.tag(parsed.name, tag)) is not None
     ]
+    yield {"status": f"The push refers to repository [{parsed.name}]"}
     if not images:
         raise NotFound(
             f"An image does not exist locally with the tag: {parsed.familiar_name}",
             hint=f"docker tag IMAGE {parsed.familiar} names one",
         )
-    yield {"status": f"The push refers to repository [{parsed.name}]"}
-    async with RegistryClient(parsed, options) as client:
+    async with RegistryClient(parsed, options, is_push=True) as client:
         for tagged, image_id in images:
             async for line in _push_one(store, client, tagged, store.get(image_id), options):
                 yield line
@@ -113,7 +118,7 @@ async def _push_one(
     distinct = list({layer.digest: layer for layer in reversed(layers)}.values())
     for layer in distinct:
         yield _line(layer, "Preparing")
-    for layer in distinct[options.parallel :]:
+    for layer in distinct[options.parallel_uploads :]:
         yield _line(layer, "Waiting")
     config = document["config"]
     digests = [image.id, *(layer.digest for layer in layers)]
@@ -142,7 +147,7 @@ async def _put_manifest(
         f"manifests/{reference.tag}",
         actions="pull,push",
         headers={"Content-Type": media_type},
-        data=manifest,
+        data=io.BytesIO(manifest),
     ) as response:
         if response.status not in (200, 201):
             raise await client.failure(response, f"manifest for {reference.familiar}")
@@ -164,7 +169,7 @@ class _Sender:
         self._reference = reference
         self._options = options
         self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
-        self._slots = asyncio.Semaphore(options.parallel)
+        self._slots = asyncio.Semaphore(options.parallel_uploads)
 
     async def run(self, layers: list[_Blob]) -> AsyncIterator[Line]:
         """Send all layers; the first failure stops the others and is raised."""
@@ -199,6 +204,9 @@ class _Sender:
             except Unavailable:
                 if attempt == self._options.attempts:
                     raise
+                whole = max(1, round(pause))
+                words = f"Retrying in {whole} second{'' if whole == 1 else 's'}"
+                self._lines.put_nowait(_line(blob, words))
                 await asyncio.sleep(pause)
                 pause *= 2
         raise AssertionError("unreachable")
@@ -207,7 +215,7 @@ class _Sender:
         source = self._mount_source(blob.digest)
         params = {"mount": blob.digest, "from": source} if source else {}
         async with self._client.request(
-            "POST", "blobs/uploads/", actions="pull,push", params=params
+            "POST", "blobs/uploads/", actions="pull,push", params=params, also_pull=source
         ) as response:
             if source and response.status == 201:
                 return f"Mounted from {source}"
@@ -233,7 +241,7 @@ class _Sender:
 
     async def _refusal(self, response: Any) -> LabkitError:
         error = await self._client.failure(response, f"push to {self._reference.familiar_name}")
-        if response.status in (401, 403):
+        if response.status == 403:
             return type(error)(
                 "denied: requested access to the resource is denied",
                 hint=f"docker login {self._reference.domain}, or push to a name of your own",
