@@ -12,7 +12,7 @@ import pytest
 
 from labkit.base.errors import InvalidParameter, NotFound
 from labkit.host.image.builder.copying import CopyOptions, LayerPlan, fingerprint, pick
-from labkit.host.image.builder.ignore import IgnoreRules
+from labkit.base.dockerignore import IgnoreRules
 from labkit.host.image.builder.trees import SpooledTree, UnionTree
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from labkit.base.errors import InvalidParameter
 from labkit.host.image.builder import config as words
 from labkit.host.image.builder.expand import expand, expand_words
-from labkit.host.image.builder.ignore import IgnoreRules, pattern_to_regex
+from labkit.base.dockerignore import IgnoreRules, pattern_to_regex
 from labkit.host.image.builder.instructions import CommandLine, Healthcheck
 
 VARIABLES = {"x": "1", "two": "a b", "empty": ""}

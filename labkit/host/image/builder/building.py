@@ -12,11 +12,11 @@ import shutil
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from labkit.base.dockerignore import IgnoreRules
 from labkit.base.errors import InvalidParameter, LabkitError, NotFound
 from labkit.base.ids import short_id
 from labkit.host.image.builder.cache import BuildCache
 from labkit.host.image.builder.expand import expand
-from labkit.host.image.builder.ignore import IgnoreRules
 from labkit.host.image.builder.instructions import Dockerfile
 from labkit.host.image.builder.parser import parse
 from labkit.host.image.builder.plan import Plan, make_plan

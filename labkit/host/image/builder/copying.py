@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from labkit.base.dockerignore import pattern_to_regex
 from labkit.base.errors import InvalidParameter, NotFound
-from labkit.host.image.builder.ignore import pattern_to_regex
 from labkit.host.image.builder.trees import (
     Node,
     SourceTree,

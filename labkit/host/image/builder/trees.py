@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from labkit.base.dockerignore import IgnoreRules
 from labkit.base.errors import InvalidParameter
-from labkit.host.image.builder.ignore import IgnoreRules
 from labkit.host.image.entry import Entry
 from labkit.host.image.layers import decompressor
 from labkit.host.image.tarread import ByteSource, TarReader

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import CommandError, LabkitError
+from labkit.notebook.commands.docker.table_build import BUILD_COMMANDS
 from labkit.notebook.commands.docker.table_container import CONTAINER_COMMANDS
 from labkit.notebook.commands.docker.table_image import IMAGE_COMMANDS
 from labkit.notebook.commands.docker.table_resource import RESOURCE_COMMANDS
@@ -36,10 +37,12 @@ COMMANDS = Tree(
         *CONTAINER_COMMANDS,
         *RUN_COMMANDS,
         *IMAGE_COMMANDS,
+        *BUILD_COMMANDS,
         *RESOURCE_COMMANDS,
         *SYSTEM_COMMANDS,
     ),
     groups=(
+        Group("builder", "Manage builds"),
         Group("container", "Manage containers"),
         Group("context", "Manage contexts"),
         Group("image", "Manage images"),
@@ -47,7 +50,10 @@ COMMANDS = Tree(
         Group("system", "Manage Docker"),
         Group("volume", "Manage volumes"),
     ),
-    common=("run", "exec", "ps", "pull", "push", "images", "search", "version", "info"),
+    common=(
+        *("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search"),
+        *("version", "info"),
+    ),
     options="""
     --config string    | Location of client config files (default "~/.docker")
 -c, --context string   | Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set with "docker context use")
@@ -66,9 +72,8 @@ COMMANDS = Tree(
 # Commands of Docker that this client does not have; the real client can be pointed at the lab.
 _ELSEWHERE = frozenset(
     {
-        *("build", "builder", "buildx", "checkpoint", "compose", "config", "login"),
-        *("logout", "manifest", "node", "plugin", "secret", "service", "stack", "swarm"),
-        *("trust"),
+        *("buildx", "checkpoint", "compose", "config", "manifest", "node", "plugin", "secret"),
+        *("service", "stack", "swarm", "trust"),
     }
 )
 
@@ -206,6 +211,10 @@ def _group(
 
 
 def _validators(command: Command) -> Validators:
+    if command.path == "image build":
+        from labkit.notebook.commands.docker.build_flags import VALIDATORS as BUILD_VALIDATORS
+
+        return BUILD_VALIDATORS
     if not command.path.startswith(("container run", "container create", "container exec")):
         return {}
     from labkit.notebook.commands.docker.validators import VALIDATORS

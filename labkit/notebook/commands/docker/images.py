@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.base.errors import CommandError, LabkitError
 from labkit.base.ids import short_id
 from labkit.base.quantities import format_size
+from labkit.notebook.commands.docker.config_file import auth_header
 from labkit.notebook.commands.docker.reference import ImageName, parse_image_name
 from labkit.notebook.commands.docker.rows import ago
 from labkit.notebook.commands.formatting import View, ellipsis, filters_of, show
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from labkit.notebook.commands.tree import Call
 
 __all__ = ["commit", "history", "pull", "pull_image", "push", "remove", "search", "tag"]
-
-# base64url of `{}`: an anonymous user.
-_ANONYMOUS = {"X-Registry-Auth": "e30="}
 
 _HISTORY = View(
     type_name="*image.historyContext",
@@ -67,7 +65,7 @@ def pull_image(
         "platform": platform or None,
     }
     messages: Iterable[Mapping[str, Any]] = client.stream(
-        "POST", "/images/create", query=query, headers=_ANONYMOUS
+        "POST", "/images/create", query=query, headers=auth_header(name.domain)
     )
     show_progress(messages, surface, to_stderr=to_stderr, quiet=quiet)
 
@@ -105,7 +103,10 @@ def push(call: Call) -> None:
     if tag_name and not name.tag and not call.flags["quiet"]:
         call.surface.out("Using default tag: latest\n")
     messages = call.client.stream(
-        "POST", f"/images/{name.canonical}/push", query={"tag": tag_name}, headers=_ANONYMOUS
+        "POST",
+        f"/images/{name.canonical}/push",
+        query={"tag": tag_name},
+        headers=auth_header(name.domain),
     )
     show_progress(messages, call.surface, quiet=call.flags["quiet"])
     if call.flags["quiet"]:

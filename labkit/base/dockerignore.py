@@ -1,7 +1,8 @@
 """Which files of a context `.dockerignore` leaves out.
 
-Patterns are Go's filepath.Match with `**` for any number of folders; a later line overrides an
-earlier one; `!` takes back in. A pattern that matches a folder leaves out all below it.
+Both ends read it: the client, which sends only what is left, and the builder, for clients that
+send everything. Patterns are Go's filepath.Match with `**` for any number of folders; a later line
+overrides an earlier one; `!` takes back in. A pattern that matches a folder leaves out all below.
 Reference: "Build context", ".dockerignore files".
 """
 
@@ -86,6 +87,7 @@ class IgnoreRules:
 
     def __init__(self, text: str) -> None:
         self._rules: list[tuple[re.Pattern[str], bool]] = []
+        self._exceptions: list[str] = []
         for line in text.removeprefix("\ufeff").splitlines():
             pattern = line.strip()
             if not pattern or line.startswith("#"):
@@ -99,7 +101,13 @@ class IgnoreRules:
             pattern = posixpath.normpath(pattern).lstrip("/")
             if pattern in ("", "."):
                 continue
-            self._rules.append((pattern_to_regex(pattern), not negated))
+            self.add(pattern, negated=negated)
+
+    def add(self, pattern: str, *, negated: bool) -> None:
+        """One more rule, which overrides those before it."""
+        self._rules.append((pattern_to_regex(pattern), not negated))
+        if negated:
+            self._exceptions.append(pattern)
 
     def __bool__(self) -> bool:
         return bool(self._rules)
@@ -114,3 +122,11 @@ class IgnoreRules:
             if any(regex.match("/".join(parts[:length])) for length in range(len(parts), 0, -1)):
                 excluded = leaves_out
         return excluded
+
+    def may_hold_exceptions(self, folder: str) -> bool:
+        """Whether something below an excluded folder may be taken back in.
+
+        As in Docker's client, an exception counts by its text: `!a/b/c` opens `a` and `a/b`, and
+        `!**/c` opens nothing that is excluded as a whole.
+        """
+        return any(f"{pattern}/".startswith(f"{folder}/") for pattern in self._exceptions)
