@@ -19,6 +19,7 @@ from aiohttp import web
 __all__ = ["Session", "Tunnel", "hijack", "relay"]
 
 _CHUNK = 1 << 16
+_LAST_WORDS_S = 2.0
 
 
 class _Reader(Protocol):
@@ -99,8 +100,7 @@ class Tunnel:
 
     def _hung_up(self) -> None:
         self._stop_watching()
-        self._protocol.lost.set()
-        self.writer.transport.abort()
+        self._protocol.lost.set()  # what it sent before it left can still be read
 
     def _stop_watching(self) -> None:
         if self._hangup is not None:
@@ -113,6 +113,9 @@ class Tunnel:
     async def close(self) -> None:
         """Send what is buffered, then close. Never raises for a client that has gone."""
         self._stop_watching()
+        if self.gone.is_set():
+            self.writer.transport.abort()
+            return
         with contextlib.suppress(OSError):
             await self.writer.drain()
         self.writer.close()
@@ -162,7 +165,11 @@ async def _copy_output(reader: _Reader, tunnel: Tunnel) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(_CHUNK):
             tunnel.writer.write(data)
-            await tunnel.writer.drain()
+            try:
+                await tunnel.writer.drain()
+            except ConnectionError:
+                tunnel.gone.set()
+                return
 
 
 class _DetachedError(Exception):
@@ -189,6 +196,10 @@ async def relay(tunnel: Tunnel, session: Session, keys: Any = None) -> bool:
             if copying in done:
                 assert copying is not None
                 detached = isinstance(copying.exception(), _DetachedError)
+            if tunnel.gone.is_set() and copying in waiting:
+                # Its last words and the end of its input; a process that does not read waits not.
+                assert copying is not None
+                await asyncio.wait({copying}, timeout=_LAST_WORDS_S)
             if output in done or gone in done or detached:
                 return detached
     finally:

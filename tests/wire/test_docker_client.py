@@ -179,9 +179,10 @@ def test_exec_runs_beside_the_first_process(clean_lab: Lab) -> None:
 def test_pause_top_rename_diff_and_restart(clean_lab: Lab) -> None:
     clean_lab.ok("run", "-d", "--name", "one", "busybox", "sleep", "1d")
     assert "sleep 1d" in clean_lab.ok("top", "one")
-    clean_lab.ok("pause", "one")
-    assert "(Paused)" in clean_lab.ok("ps")
-    clean_lab.ok("unpause", "one")
+    if clean_lab.ok("info", "--format", "{{.CgroupDriver}}").strip() != "none":
+        clean_lab.ok("pause", "one")
+        assert "(Paused)" in clean_lab.ok("ps")
+        clean_lab.ok("unpause", "one")
     clean_lab.ok("rename", "one", "two")
     clean_lab.ok("exec", "two", "touch", "/new")
     assert clean_lab.ok("diff", "two") == "A /new\n"
@@ -285,7 +286,8 @@ def test_images_and_containers_leave_and_enter_as_archives(clean_lab: Lab, tmp_p
 def test_stats_of_a_running_container(clean_lab: Lab) -> None:
     clean_lab.ok("run", "-d", "--name", "busy", "busybox", "sleep", "1d")
     text = clean_lab.ok("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "busy")
-    assert text.split() == ["busy", "1"]
+    counted = clean_lab.ok("info", "--format", "{{.PidsLimit}}").strip() == "true"
+    assert text.split() == ["busy", "1" if counted else "0"]
     assert clean_lab.ok("stats", "--no-stream", "--format", "{{json .}}", "busy").startswith("{")
 
 

@@ -67,7 +67,8 @@ def test_logs_wait_stats_top_and_events(client: Any) -> None:
     assert quick.logs() == b"a\nb\n"
     assert b"".join(quick.logs(stream=True, follow=True)) == b"a\nb\n"
     slow = client.containers.run("busybox", ["sleep", "1d"], detach=True)
-    assert slow.stats(stream=False)["pids_stats"]["current"] == 1
+    if client.info()["PidsLimit"]:  # without that controller nobody counts
+        assert slow.stats(stream=False)["pids_stats"]["current"] == 1
     assert slow.top()["Processes"]
     events = client.events(decode=True, filters={"container": [slow.id]})
     slow.kill()

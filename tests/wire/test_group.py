@@ -53,6 +53,7 @@ def test_members_of_the_group_reach_docker_but_not_the_lab(lab: Lab) -> None:
     assert ask(65534, str(lab.paths.docker_socket)) != 0
 
 
+@pytest.mark.root
 def test_a_group_that_does_not_exist_is_an_error_before_anything_starts(lab: Lab) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "labkit.daemon", "--group", "no-such-group-here"],

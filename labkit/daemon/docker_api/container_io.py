@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from labkit.base.errors import InvalidParameter, LabkitError
-from labkit.daemon.call import Call, json_answer
+from labkit.daemon.call import Call, finish, json_answer
 from labkit.daemon.docker_api.detach import DetachKeys, parse_keys
 from labkit.daemon.docker_api.streams import send_bytes, send_json_lines
 from labkit.daemon.routing import Route, get, post
@@ -53,7 +53,7 @@ async def attach(call: Call[Engine]) -> web.StreamResponse:
     except BaseException:
         await session.close()
         raise
-    await relay(tunnel, session, DetachKeys(keys) if session.tty else None)
+    await finish(relay(tunnel, session, DetachKeys(keys) if session.tty else None))
     return tunnel.response
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ from labkit.daemon.docker_api.container_io import stream_type
 from labkit.daemon.docker_api.containers import console_size
 from labkit.daemon.docker_api.detach import DetachKeys, parse_keys
 from labkit.daemon.routing import Route, get, post
-from labkit.daemon.tunnel import hijack, relay
+from labkit.daemon.tunnel import Tunnel, hijack, relay
 
 if TYPE_CHECKING:
     from labkit.host.engine.engine import Engine
@@ -43,18 +43,26 @@ async def start(call: Call[Engine]) -> web.StreamResponse:
     keys = parse_keys(configured if isinstance(configured, str) else None)
     tty = bool(known.get("ProcessConfig", {}).get("tty"))
     tunnel = hijack(call.request, stream_type(call, tty=tty))
+    # To its end also when the client leaves at once: what it sent is still typed.
+    await finish(_serve(call.state, exec_id, body, tunnel, keys))
+    return tunnel.response
+
+
+async def _serve(
+    engine: Engine, exec_id: str, body: dict[str, Any], tunnel: Tunnel, keys: bytes
+) -> None:
     try:
-        session = await finish(call.state.exec_start(exec_id, body))
+        session = await engine.exec_start(exec_id, body)
     except LabkitError as error:
+        tty = bool((await engine.exec_inspect(exec_id))["ProcessConfig"]["tty"])
         tunnel.writer.write(_as_output(error, tty=tty))
         await tunnel.close()
-        return tunnel.response
+        return
     except BaseException:
         await tunnel.close()
         raise
     assert session is not None
     await relay(tunnel, session, DetachKeys(keys) if session.tty else None)
-    return tunnel.response
 
 
 async def _check_container(engine: Engine, container_id: str) -> None:
