@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from labkit.base.errors import InvalidParameter, NotFound, Unsupported
+from labkit.base.errors import InvalidParameter, NotFound
 from labkit.daemon.call import Call, finish, json_answer
 from labkit.daemon.routing import Route, delete, get, post
 from labkit.host.engine.filters import check_names, matches_boolean, matches_labels
@@ -55,11 +53,11 @@ async def inspect(call: Call[Engine]) -> web.Response:
     return json_answer(_shown(call.state, call.params["name"]))
 
 
-def _labels(body: dict[str, Any]) -> dict[str, str]:
-    labels = body.get("Labels") or {}
-    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
-        raise InvalidParameter("invalid JSON: Labels must be an object of strings")
-    return labels
+def _strings(body: dict[str, Any], key: str) -> dict[str, str]:
+    found = body.get(key) or {}
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise InvalidParameter(f"invalid JSON: {key} must be an object of strings")
+    return found
 
 
 async def create(call: Call[Engine]) -> web.Response:
@@ -68,17 +66,9 @@ async def create(call: Call[Engine]) -> web.Response:
     name, driver = body.get("Name") or "", body.get("Driver") or "local"
     if not isinstance(name, str) or not isinstance(driver, str):
         raise InvalidParameter("invalid JSON: Name and Driver must be strings")
-    if driver != "local":
-        raise NotFound(
-            f"create {name}: error looking up volume plugin {driver}: plugin {driver!r} not found",
-            hint="this lab has the driver local only",
-        )
-    if body.get("DriverOpts"):
-        raise Unsupported(
-            f"create {name}: options of the local driver are not supported here",
-            hint="leave -o away, or use a bind mount (-v /folder:/folder) or --tmpfs",
-        )
-    volume = await finish(call.state.context.volumes.ensure(name, _labels(body)))
+    options = _strings(body, "DriverOpts")
+    volumes = call.state.context.volumes
+    volume = await finish(volumes.ensure(name, _strings(body, "Labels"), options, driver=driver))
     return json_answer(_shown(call.state, volume.name), status=201)
 
 
@@ -113,22 +103,11 @@ async def _prune(engine: Engine, filters: dict[str, list[str]]) -> dict[str, Any
             or any(matches_labels([word], volume.labels) for word in unwanted)
         ):
             continue
-        reclaimed += await asyncio.to_thread(_size, volumes.folder(name))
+        reclaimed += await asyncio.to_thread(volumes.size, name)
         await volumes.remove(name)
         removed.append(name)
-    return {"VolumesDeleted": removed, "SpaceReclaimed": reclaimed}
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files below `folder`; links are not followed."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(path, name)).st_size
-            except OSError:
-                continue
-    return total
+    await engine.context.emit("volume", "prune", "", {"reclaimed": str(reclaimed)})
+    return {"VolumesDeleted": removed or None, "SpaceReclaimed": reclaimed}
 
 
 ROUTES: tuple[Route, ...] = (

@@ -40,6 +40,10 @@ class MountRecord:
     options: str = ""
     anonymous: bool = False
     recursive: bool = True
+    subpath: str = ""
+    """A folder of the volume to mount in place of all of it."""
+    must_exist: bool = False
+    """The source of a bind is not made when it is missing (`--mount`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,6 @@ from labkit.host.engine import hostfiles
 from labkit.host.engine.container import Container
 from labkit.host.engine.mounts import core_mounts, prepare_sources
 from labkit.host.engine.ports import ShimPort
-from labkit.host.engine.rootfiles import RootFiles
-from labkit.host.engine.starting import root_of
 from labkit.host.isolation.spec import (
     ContainerSpec,
     IoSpec,
@@ -40,7 +38,7 @@ from labkit.host.isolation.spec import (
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
 
-__all__ = ["opened_root"]
+__all__ = ["opened_root", "root_of_process"]
 
 _KINDS: tuple[NamespaceKind, ...] = ("net", "ipc", "uts", "cgroup")
 
@@ -56,7 +54,7 @@ async def opened_root(context: Context, container: Container) -> AsyncIterator[i
         raise Conflict(f"container {container.id} is marked for removal and cannot be read")
     shim = container.shim
     if shim is not None and container.state.is_live:
-        root = _root_of_process(shim)
+        root = root_of_process(shim)
         try:
             yield root
         finally:
@@ -66,21 +64,22 @@ async def opened_root(context: Context, container: Container) -> AsyncIterator[i
         if context.containers.get(container.id) is not container:
             raise Conflict(f"container {container.id} is marked for removal and cannot be read")
         if container.shim is not None and container.state.is_live:  # it was started meanwhile
-            root = _root_of_process(container.shim)
+            root = root_of_process(container.shim)
             try:
                 yield root
             finally:
                 os.close(root)
             return
         async with _held(context, container) as held:
-            root = _root_of_process(held)
+            root = root_of_process(held)
             try:
                 yield root
             finally:
                 os.close(root)
 
 
-def _root_of_process(shim: ShimPort) -> int:
+def root_of_process(shim: ShimPort) -> int:
+    """A descriptor (O_PATH) of `/` as a container's first process sees it."""
     pid = shim.init_pid
     try:
         # The folder in /proc names this process and no later one of the same number.
@@ -102,11 +101,12 @@ def _root_of_process(shim: ShimPort) -> int:
 async def _held(context: Context, container: Container) -> AsyncIterator[ShimPort]:
     """A process that has the container's root and mounts, and never gets to its exec."""
     from labkit.host.engine.execs import FOLDER_PREFIX
+    from labkit.host.engine.starting import root_of
 
     definition = container.definition
     root = await root_of(context, container)
     own = [mount for mount in definition.mounts if mount.kind != "tmpfs"]
-    await prepare_sources(context, own, RootFiles(root))
+    await prepare_sources(context, own)
     identifier = new_id()
     # Named like an exec's: should the engine die now, the next one ends what it finds there.
     folder = context.folder(container.id) / f"{FOLDER_PREFIX}{identifier[:16]}"

@@ -150,6 +150,13 @@ class Context:
             return "/var/lib/docker" + text[len(data) :]
         return text
 
+    def opened(self, path: str) -> str:
+        """`path` of the lab host as this process can open it."""
+        host = self.ports.host
+        if host is None or not host.anchor_pid:
+            return path
+        return f"/proc/{host.anchor_pid}/root{path}"
+
     # -- changing --------------------------------------------------------------------------------
 
     async def transit(

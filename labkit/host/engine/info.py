@@ -244,9 +244,16 @@ async def disk_usage(context: Context) -> Json:
         "LayersSize": layers_size,
         "Images": images,
         "Containers": containers,
-        "Volumes": [volume_json(context, name) for name in context.volumes.names()],
+        "Volumes": await asyncio.to_thread(_sized_volumes, context),
         "BuildCache": [],
     }
+
+
+def _sized_volumes(context: Context) -> list[Json]:
+    rows = [volume_json(context, name) for name in context.volumes.names()]
+    for row in rows:
+        row["UsageData"]["Size"] = context.volumes.size(row["Name"])
+    return rows
 
 
 def volume_json(context: Context, name: str) -> Json:
@@ -259,7 +266,7 @@ def volume_json(context: Context, name: str) -> Json:
         "Labels": dict(volume.labels) or None,
         "Mountpoint": f"/var/lib/docker/volumes/{name}/_data",
         "Name": name,
-        "Options": None,
+        "Options": dict(volume.options) or None,
         "Scope": "local",
         "UsageData": {"RefCount": len(context.volumes.users_of(name)), "Size": -1},
     }

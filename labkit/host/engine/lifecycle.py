@@ -19,9 +19,10 @@ from labkit.host.engine.config import ContainerConfig, command_line, image_confi
 from labkit.host.engine.container import Container, Definition, State
 from labkit.host.engine.events import EventLog
 from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig, RestartPolicy, UpdateConfig
-from labkit.host.engine.mounts import resolve_mounts
+from labkit.host.engine.mounts import fill_volumes, resolve_mounts
 from labkit.host.engine.names import check_name, random_name
 from labkit.host.engine.removal import discard_files
+from labkit.host.engine.rootfiles import RootFiles
 from labkit.host.engine.starting import launch
 from labkit.host.engine.states import Change
 from labkit.host.engine.wire import read
@@ -149,6 +150,7 @@ def _make_files(context: Context, definition: Definition, folder: Path, image: A
     folder.mkdir(0o710)
     root = context.ports.snapshots.prepare(definition.id, image)
     hostfiles.write_host_files(folder, definition.config, definition.host)
+    fill_volumes(context, definition.mounts, RootFiles(root))
     return root
 
 

@@ -11,149 +11,35 @@ import contextlib
 import os
 import posixpath
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import InvalidParameter, SystemFailure
+from labkit.base.errors import InvalidParameter, LabkitError, SystemFailure
 from labkit.host.engine.config import ContainerConfig
-from labkit.host.engine.container import MountRecord
+from labkit.host.engine.container import Container, MountRecord
 from labkit.host.engine.hostconfig import HostConfig, MountPoint
+from labkit.host.engine.mountspecs import bind_record, check_mode, mount_record, tmpfs_record
 from labkit.host.engine.rootfiles import RootFiles
 from labkit.host.isolation.spec import Mount
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
 
-__all__ = ["core_mounts", "host_path", "prepare_sources", "resolve_mounts"]
-
-_PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
-_MODES = frozenset({"rw", "ro", "z", "Z", "nocopy", "consistent", "cached", "delegated"})
-_TMPFS_FLAGS_TEXT = (
-    "ro rw nosuid suid nodev dev noexec exec sync async remount dirsync mand nomand atime "
-    "noatime diratime nodiratime bind rbind unbindable private shared slave relatime "
-    "norelatime strictatime nostrictatime"
-)
-_TMPFS_FLAGS = frozenset(_TMPFS_FLAGS_TEXT.split())
+__all__ = [
+    "core_mounts",
+    "fill_volumes",
+    "host_path",
+    "mounted",
+    "prepare_sources",
+    "released",
+    "resolve_mounts",
+]
 
 
 def host_path(context: Context, path: str) -> str:
     """`path` of the lab host as this process can open it."""
-    host = context.ports.host
-    if host is None or not host.anchor_pid:
-        return path
-    return f"/proc/{host.anchor_pid}/root{path}"
-
-
-def _bind(spec: str) -> MountRecord:
-    """One `-v` entry that names a source."""
-    parts = spec.split(":")
-    if len(parts) > 3 or not all(parts[:2]):
-        raise InvalidParameter(f"invalid volume specification: '{spec}'")
-    source, target = parts[0], parts[1]
-    mode = parts[2] if len(parts) == 3 else ""
-    words = [word for word in mode.split(",") if word]
-    for word in words:
-        if word not in _MODES and word not in _PROPAGATIONS:
-            raise InvalidParameter(f"invalid mode: {mode}")
-    _check_target(target, spec)
-    writable = "ro" not in words
-    if source.startswith("/"):
-        propagation = next((word for word in words if word in _PROPAGATIONS), "rprivate")
-        return MountRecord(
-            "bind",
-            posixpath.normpath(source),
-            posixpath.normpath(target),
-            writable,
-            mode,
-            propagation=propagation,
-        )
-    return MountRecord(
-        "volume",
-        "",
-        posixpath.normpath(target),
-        writable,
-        mode or "z",
-        name=source,
-        options="nocopy" if "nocopy" in words else "",
-    )
-
-
-def _check_target(target: str, spec: str) -> None:
-    if not target.startswith("/"):
-        raise InvalidParameter(
-            f"invalid volume specification: '{spec}': invalid mount config for type \"bind\": "
-            f"invalid mount path: '{target}' mount path must be absolute"
-        )
-    if posixpath.normpath(target) == "/":
-        raise InvalidParameter(
-            f"invalid volume specification: '{spec}': invalid mount config: destination can't be "
-            "'/'"
-        )
-
-
-def _invalid(kind: str, reason: str) -> InvalidParameter:
-    return InvalidParameter(f'invalid mount config for type "{kind}": {reason}')
-
-
-def _mount_point(context: Context, given: MountPoint) -> MountRecord:
-    """One `--mount` entry."""
-    kind, target = given.type, given.target
-    if not target:
-        raise _invalid(kind, "field Target must not be empty")
-    if not target.startswith("/"):
-        raise _invalid(kind, f"invalid mount path: '{target}' mount path must be absolute")
-    target = posixpath.normpath(target)
-    if target == "/":
-        raise _invalid(kind, "invalid specification: destination can't be '/'")
-    writable = not given.read_only
-    if kind == "bind":
-        options = given.bind_options or {}
-        if not given.source:
-            raise _invalid(kind, "field Source must not be empty")
-        if not given.source.startswith("/"):
-            raise _invalid(
-                kind, f"invalid mount path: '{given.source}' mount path must be absolute"
-            )
-        if not os.path.lexists(host_path(context, given.source)) and not options.get(
-            "CreateMountpoint"
-        ):
-            raise _invalid(kind, f"bind source path does not exist: {given.source}")
-        propagation = str(options.get("Propagation") or "rprivate")
-        if propagation not in _PROPAGATIONS:
-            raise _invalid(kind, f"invalid propagation mode: {propagation}")
-        return MountRecord(
-            "bind",
-            posixpath.normpath(given.source),
-            target,
-            writable,
-            propagation=propagation,
-            recursive=not options.get("NonRecursive"),
-        )
-    if kind == "volume":
-        nocopy = bool((given.volume_options or {}).get("NoCopy"))
-        return MountRecord(
-            "volume",
-            "",
-            target,
-            writable,
-            "z",
-            name=given.source,
-            options="nocopy" if nocopy else "",
-            anonymous=not given.source,
-        )
-    if kind == "tmpfs":
-        if given.source:
-            raise _invalid(kind, "field Source must not be specified")
-        options = given.tmpfs_options or {}
-        words = []
-        if options.get("SizeBytes"):
-            words.append(f"size={int(options['SizeBytes'])}")
-        if options.get("Mode"):
-            words.append(f"mode={int(options['Mode']):o}")
-        return MountRecord("tmpfs", "", target, writable, options=",".join(words))
-    if kind in ("npipe", "cluster", "image"):
-        raise _invalid(kind, f"mounts of type {kind} are not available in this lab")
-    raise InvalidParameter(f'invalid mount config for type "{kind}": mount type unknown')
+    return context.opened(path)
 
 
 async def resolve_mounts(
@@ -163,20 +49,22 @@ async def resolve_mounts(
     found: dict[str, MountRecord] = {}
     for reference in host.volumes_from or ():
         name, _, mode = reference.partition(":")
+        words = check_mode(mode)
         for mount in context.find(name).definition.mounts:
-            if mode == "ro":
-                mount = _readonly(mount)
-            found[mount.target] = mount
+            readable_only = "ro" in words or not mount.writable
+            found[mount.target] = replace(mount, writable=not readable_only)
     own: set[str] = set()
-    entries = [_bind(spec) for spec in host.binds or ()]
-    entries += [_mount_point(context, given) for given in host.mounts or ()]
-    for target, options in (host.tmpfs or {}).items():
-        entries.append(_tmpfs(target, options))
-    for entry in entries:
+    entries: list[tuple[MountRecord, MountPoint | None]] = [
+        (bind_record(spec), None) for spec in host.binds or ()
+    ]
+    entries += [(mount_record(given, context.opened), given) for given in host.mounts or ()]
+    entries += [(tmpfs_record(path, words), None) for path, words in (host.tmpfs or {}).items()]
+    for entry, _ in entries:
         if entry.target in own:
             raise InvalidParameter(f"Duplicate mount point: {entry.target}")
         own.add(entry.target)
-        found[entry.target] = entry
+    for entry, given in entries:
+        found[entry.target] = await _with_volume(context, entry, host, given)
     for target in config.volumes or ():
         if not target.startswith("/"):
             raise InvalidParameter(
@@ -184,65 +72,91 @@ async def resolve_mounts(
                 "path must be absolute"
             )
         clean = posixpath.normpath(target)
-        found.setdefault(clean, MountRecord("volume", "", clean, True, anonymous=True))
-    return tuple([await _with_volume(context, entry) for entry in found.values()])
+        if clean not in found:
+            anonymous = MountRecord("volume", "", clean, True, anonymous=True)
+            found[clean] = await _with_volume(context, anonymous, host, None)
+    return tuple(found.values())
 
 
-def _readonly(mount: MountRecord) -> MountRecord:
-    return MountRecord(
-        mount.kind, mount.source, mount.target, False, mount.mode, mount.name, mount.propagation,
-        mount.options, mount.anonymous, mount.recursive,
-    )  # fmt: skip
-
-
-def _tmpfs(target: str, options: str) -> MountRecord:
-    if not target.startswith("/"):
-        raise InvalidParameter(f"invalid mount path: '{target}' mount path must be absolute")
-    for word in filter(None, options.split(",")):
-        if word not in _TMPFS_FLAGS and word.partition("=")[0] not in (
-            "size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol",
-        ):  # fmt: skip
-            raise InvalidParameter(f'invalid tmpfs option ["{word}"]')
-    return MountRecord("tmpfs", "", posixpath.normpath(target), options=options)
-
-
-async def _with_volume(context: Context, entry: MountRecord) -> MountRecord:
-    if entry.kind != "volume" or entry.source:
+async def _with_volume(
+    context: Context, entry: MountRecord, host: HostConfig, given: MountPoint | None
+) -> MountRecord:
+    """The record with its volume, which is made with what `--mount` says about it."""
+    if entry.kind != "volume":
         return entry
-    volume = await context.volumes.ensure(entry.name)
-    return MountRecord(
-        "volume",
-        str(context.volumes.folder(volume.name)),
-        entry.target,
-        entry.writable,
-        entry.mode,
-        volume.name,
-        entry.propagation,
-        entry.options,
-        entry.anonymous,
-        entry.recursive,
+    options = (given.volume_options if given else None) or {}
+    driver = options.get("DriverConfig") or {}
+    labels, words = options.get("Labels") or {}, driver.get("Options") or {}
+    for found in (labels, words):
+        if not all(isinstance(value, str) for value in found.values()):
+            raise InvalidParameter("invalid JSON: volume labels and options must be strings")
+    name = str(driver.get("Name") or "") or host.volume_driver
+    volume = await context.volumes.ensure(entry.name, labels, words, driver=name)
+    return replace(entry, source=context.volumes.source(volume.name), name=volume.name)
+
+
+def fill_volumes(context: Context, mounts: Iterable[MountRecord], files: RootFiles) -> None:
+    """Copy what the image has at a fresh volume's place into it; once, when the container is
+    made. Blocking."""
+    for mount in mounts:
+        if mount.kind == "volume" and "nocopy" not in mount.options and not mount.subpath:
+            context.volumes.fill(mount.name, mount.target, files)
+
+
+async def prepare_sources(context: Context, mounts: Iterable[MountRecord]) -> None:
+    """Before a start: make missing sources of `-v` binds, as Docker does, and have the volumes
+    that are mounts mounted."""
+    for mount in mounts:
+        if mount.kind == "bind":
+            await asyncio.to_thread(_make_source, host_path(context, mount.source), mount)
+        elif mount.kind == "volume":
+            await context.volumes.mount(mount.name)
+
+
+def mounted(context: Context, container: Container) -> tuple[dict[str, Any], ...]:
+    """The events of a start's volumes."""
+    return tuple(
+        context.events.make(
+            "volume",
+            "mount",
+            mount.name,
+            {
+                "container": container.id,
+                "destination": mount.target,
+                "driver": "local",
+                "propagation": mount.propagation,
+                "read/write": str(mount.writable).lower(),
+            },
+        )
+        for mount in container.definition.mounts
+        if mount.kind == "volume"
     )
 
 
-async def prepare_sources(
-    context: Context, mounts: Iterable[MountRecord], files: RootFiles
-) -> None:
-    """Make missing sources of `-v` binds (as Docker does) and fill fresh volumes."""
-    for mount in mounts:
-        if mount.kind == "bind":
-            await asyncio.to_thread(_make_source, host_path(context, mount.source), mount.source)
-        elif mount.kind == "volume" and "nocopy" not in mount.options:
-            await asyncio.to_thread(context.volumes.fill, mount.name, mount.target, files)
+async def released(context: Context, container: Container) -> None:
+    """After an end: say so, and let go of mounts that nobody else uses."""
+    for mount in container.definition.mounts:
+        if mount.kind == "volume" and mount.name:
+            attributes = {"container": container.id, "driver": "local"}
+            # What has ended has ended, whether or not the disk takes a record of it.
+            with contextlib.suppress(LabkitError):
+                await context.emit("volume", "unmount", mount.name, attributes)
+                await context.volumes.unmount(mount.name)
 
 
-def _make_source(opened: str, spelt: str) -> None:
+def _make_source(opened: str, mount: MountRecord) -> None:
     if os.path.lexists(opened):
         return
+    if mount.must_exist:
+        raise InvalidParameter(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+        )
     try:
         os.makedirs(opened, exist_ok=True)
     except OSError as error:
         raise SystemFailure(
-            f"error while creating mount source path '{spelt}': mkdir {spelt}: {error.strerror}"
+            f"error while creating mount source path '{mount.source}': mkdir {mount.source}: "
+            f"{error.strerror}"
         ) from error
 
 
@@ -269,11 +183,17 @@ def _core_mount(context: Context, mount: MountRecord) -> Mount:
     if mount.kind == "bind":
         with contextlib.suppress(OSError):
             creates = "dir" if Path(host_path(context, mount.source)).is_dir() else "file"
+    source = mount.source
+    if mount.subpath:
+        from labkit.host.engine.subpaths import subpath_source
+
+        source = subpath_source(context, mount)
+        creates = "dir" if Path(host_path(context, source)).is_dir() else "file"
     propagation: Any = mount.propagation or "rprivate"
     return Mount(
         "bind",
         mount.target,
-        source=mount.source,
+        source=source,
         readonly=not mount.writable,
         recursive=mount.recursive,
         propagation=propagation,

@@ -310,7 +310,7 @@ async def container_spec(
         tty=config.tty,
         console_size=_console(definition.host.console_size),
     )
-    await prepare_sources(context, definition.mounts, files)
+    await prepare_sources(context, definition.mounts)
 
     def build() -> ContainerSpec:
         shutil.rmtree(shim_folder, ignore_errors=True)

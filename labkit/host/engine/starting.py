@@ -13,7 +13,9 @@ from labkit.base.errors import LabkitError
 from labkit.host.engine import restarting, specs
 from labkit.host.engine.container import Container
 from labkit.host.engine.health import start_health, stop_health
+from labkit.host.engine.mounts import mounted, released
 from labkit.host.engine.ports import ExitLike, ShimPort
+from labkit.host.engine.subpaths import expected_subpaths, verify_subpaths
 from labkit.host.isolation.spec import RootSpec, Step
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ async def launch(context: Context, container: Container, *, again: bool = False)
         health=None,
     )
     event = context.events.make("container", "start", container.id, container.attributes())
-    recorded = asyncio.ensure_future(context.transit(container, "start", state, events=(event,)))
+    events = (*mounted(context, container), event)
+    recorded = asyncio.ensure_future(context.transit(container, "start", state, events=events))
     context.keep_timeline(container.id, timeline_of(container, shim, started_ns))
     try:
         await recorded
@@ -90,17 +93,19 @@ async def _start_process(context: Context, container: Container) -> ShimPort:
     root = await root_of(context, container)
     with specs.joined_namespaces(context, definition) as namespaces:
         waiting = [pending for pending in container.pending if not pending.is_closed]
+        subpaths = await expected_subpaths(context, definition.mounts)
         try:
             spec = await specs.container_spec(context, definition, root, namespaces, folder)
             shim = await context.ports.runtime.start(
-                spec, specs.io_spec(context, definition), folder, hold=bool(waiting)
+                spec, specs.io_spec(context, definition), folder, hold=bool(waiting or subpaths)
             )
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
-    if waiting:
+    if waiting or subpaths:
         container.pending.clear()
         try:
+            verify_subpaths(shim, subpaths)
             await asyncio.gather(*(pending.go_live(shim) for pending in waiting))
             await shim.release()
         except BaseException:
@@ -185,6 +190,7 @@ async def ended(
     container.settle("not-running", "next-exit")
     await cleaned
     container.shim = None
+    await released(context, container)
     is_removed = (
         container.host.auto_remove and not container.keep and not container.removing and not restart
     )
