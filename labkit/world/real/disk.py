@@ -17,7 +17,7 @@ __all__ = ["SqliteDisk"]
 
 
 class SqliteDisk:
-    """The Disk port for records of bytes. One process and one thread use it."""
+    """The Disk port for records of bytes. One process uses it, and one thread at a time."""
 
     __slots__ = ("_connection", "_pending", "path", "syncs")
 
@@ -29,7 +29,7 @@ class SqliteDisk:
         """Transactions so far."""
         try:
             path.touch(mode=0o600)
-            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
             self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -15,10 +15,11 @@ from typing import Any
 
 from labkit.cluster.raft.effects import Effects
 from labkit.cluster.raft.node import Node
+from labkit.cluster.raft.picture import picture
 from labkit.cluster.raft.simulation.cluster import Cluster, Settings
 from labkit.cluster.raft.simulation.server import Server
-from labkit.cluster.raft.types import Message, NodeId, Role
-from labkit.cluster.raft.wire import pack, pack_config
+from labkit.cluster.raft.types import Message, NodeId
+from labkit.cluster.raft.wire import pack
 from labkit.world.ports import Rng
 from labkit.world.sim.network import Link, Network
 from labkit.world.sim.trace import Trace
@@ -28,31 +29,13 @@ __all__ = ["TracedCluster", "visible"]
 
 def visible(server: Server) -> dict[str, Any]:
     """What a picture of a server shows, as plain values. `log` lists terms from `first` on."""
-    node = server.node
-    log = node.log
-    state: dict[str, Any] = {
-        "up": server.up,
-        "paused": server.paused,
-        "role": node.role.name.lower(),
-        "term": node.term,
-        "vote": node.vote,
-        "leader": node.leader,
-        "first": log.first_index,
-        "log": [entry.term for entry in log.slice(log.first_index, log.last_index + 1)],
-        "commit": node.commit,
-        "applied": server.applied,
-        "unsynced": server.disk.unsynced,
-        "elapsed": node.elapsed,
-        "timeout": node.election_timeout,
-        "config": pack_config(node.config),
-        "votes": sorted(node.granted) if node.role is not Role.FOLLOWER else [],
-        "peers": {},
-    }
-    if node.role is Role.LEADER:
-        state["peers"] = {
-            str(peer): [p.next, p.match, p.flow.name.lower()] for peer, p in node.peers.items()
-        }
-    return state
+    return picture(
+        server.node,
+        up=server.up,
+        paused=server.paused,
+        applied=server.applied,
+        unsynced=server.disk.unsynced,
+    )
 
 
 class TracedNetwork(Network):
