@@ -45,7 +45,13 @@ def checkout(text: str, target: Path) -> Path:
     # repository: no hooks, no templates, and nobody is asked for a password.
     _git(target, "init", "--quiet", "--template=", ".")
     _git(target, "remote", "add", "origin", address)
-    _git(target, "fetch", "--quiet", "--depth", "1", "--no-tags", "origin", ref)
+    try:
+        _git(target, "fetch", "--quiet", "--depth", "1", "--no-tags", "origin", ref)
+    except InvalidParameter as error:
+        if "does not support shallow" not in error.message:
+            raise
+        # A plain file server: it has only whole histories to give.
+        _git(target, "fetch", "--quiet", "--no-tags", "origin", ref)
     _git(target, "checkout", "--quiet", "FETCH_HEAD")
     if (target / ".gitmodules").exists():
         _git(target, "submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from labkit.base.errors import InvalidParameter, Unsupported
 from labkit.daemon.call import Call, finish, json_answer, parse_json
+from labkit.daemon.docker_api.pipes import RequestBody
 from labkit.daemon.docker_api.streams import send_json_lines
 from labkit.daemon.routing import Route, post
 
@@ -29,19 +29,7 @@ _LIMITS = {
     "cpuperiod": "CpuPeriod",
     "shmsize": "ShmSize",
 }
-_CPUSETS = {"cpusetcpus": "CpusetCpus", "cpusetmems": "CpusetMems"}
-
-
-class _Body:
-    """The request's body for a thread that reads it like a file."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._content = request.content
-        self._loop = asyncio.get_running_loop()
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, b"" at the end."""
-        return asyncio.run_coroutine_threadsafe(self._content.read(size), self._loop).result()
+_WORDS = {"cpusetcpus": "CpusetCpus", "cpusetmems": "CpusetMems", "cgroupparent": "CgroupParent"}
 
 
 def _json(call: Call[Engine], name: str, kind: type) -> Any:
@@ -71,13 +59,16 @@ def _host_config(call: Call[Engine]) -> dict[str, Any]:
         value = call.integer(name)
         if value:
             found[key] = value
-    for name, key in _CPUSETS.items():
+    for name, key in _WORDS.items():
         text = call.text(name)
         if text:
             found[key] = text
     hosts = [host for host in call.request.query.getall("extrahosts", []) if host]
     if hosts:
         found["ExtraHosts"] = hosts
+    options = [option for option in call.request.query.getall("securityopt", []) if option]
+    if options:
+        found["SecurityOpt"] = options
     ulimits = _json(call, "ulimits", list)
     if ulimits:
         found["Ulimits"] = ulimits
@@ -100,11 +91,6 @@ def _registries(header: str | None) -> dict[str, Mapping[str, Any]]:
 def _options(call: Call[Engine]) -> BuildOptions:
     from labkit.host.image.builder.ports import BuildOptions
 
-    if call.text("remote"):
-        raise Unsupported(
-            "this builder takes its context as an archive, not as a URL",
-            hint="docker build fetches git and http contexts itself",
-        )
     if call.flag("squash"):
         raise Unsupported("squash is only supported with experimental mode")
     arguments = _map(call, "buildargs", nulls=True)
@@ -116,6 +102,7 @@ def _options(call: Call[Engine]) -> BuildOptions:
         raise InvalidParameter("error reading cachefrom: not a list of strings")
     return BuildOptions(
         dockerfile=call.text("dockerfile") or "Dockerfile",
+        remote=call.text("remote") or "",
         tags=[tag for tag in call.request.query.getall("t", []) if tag],
         arguments=arguments,
         labels=_map(call, "labels"),
@@ -136,7 +123,7 @@ async def build(call: Call[Engine]) -> web.StreamResponse:
     """POST /build: a tar of the context in, lines of progress out."""
     from labkit.host.engine.builds import build_image
 
-    lines = build_image(call.state.context, _options(call), _Body(call.request))
+    lines = build_image(call.state.context, _options(call), RequestBody(call.request))
     return await send_json_lines(call.request, lines, in_band_errors=True)
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import hashlib
 import http.server
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from builder_site import Site, archive
 
+from labkit.base.errors import NotFound
 from labkit.host.image.builder.building import build
-from labkit.host.image.builder.ports import BuildOptions
+from labkit.host.image.builder.ports import BuildOptions, Fetched
 
 
 async def test_two_empty_steps_are_one_layer_stacked_twice(site: Site) -> None:
@@ -158,3 +166,84 @@ async def test_the_cpu_and_memory_limits_of_a_build_hold(site: Site) -> None:
         pytest.skip("no memory controller here")
     await site.stream(text, host_config=limits)
     assert "returned a non-zero code" in site.lines[-1]["error"]
+
+
+async def test_a_download_must_have_the_checksum_it_is_said_to_have(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(url: str, folder: Path) -> Fetched:
+        (folder / "file").write_bytes(b"content")
+        return Fetched(folder / "file")
+
+    site.ports = replace(site.ports, fetch=fetch)
+    right = hashlib.sha256(b"content").hexdigest()
+    await site.build(f"FROM scratch\nADD --checksum=sha256:{right} http://x/f /f\n")
+    lines = await site.stream(f"FROM scratch\nADD --checksum=sha256:{'0' * 64} http://x/f /f\n")
+    assert lines[-1]["error"] == f"digest mismatch sha256:{right}: sha256:{'0' * 64}"
+
+
+async def test_a_linked_copy_is_the_same_layer_over_any_image(site: Site) -> None:
+    files = {"f": "x"}
+    layers = []
+    for base in ("FROM scratch", "FROM busybox", "FROM busybox\nRUN mkdir -m 700 /d"):
+        found = await site.build(f"{base}\nCOPY --link f /d/e/f\n", files, epoch_s=1)
+        layers.append(site.ports.store.get(found).diff_ids[-1])
+    assert len(set(layers)) == 1
+
+
+class _QuietFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """A folder over HTTP: host and port."""
+    handler = functools.partial(_QuietFiles, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _bare_repository(folder: Path) -> Path:
+    """One commit with sub/f, for a file server."""
+    (folder / "work" / "sub").mkdir(parents=True)
+    (folder / "work" / "sub" / "f").write_text("from git")
+    for words in (
+        ["init", "-q", "-b", "main"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "x"],
+        ["clone", "-q", "--bare", ".", str(folder / "repository.git")],
+    ):
+        subprocess.run(["git", *words], cwd=folder / "work", check=True)
+    subprocess.run(["git", "update-server-info"], cwd=folder / "repository.git", check=True)
+    return folder / "repository.git"
+
+
+async def test_add_takes_the_files_of_a_git_repository(site: Site, tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    bare = _bare_repository(tmp_path)
+    with serving(bare.parent) as address:
+        url = f"http://{address}/repository.git"
+        text = f"FROM busybox\nADD {url}#main:sub /a/\nADD {url} /b/\n"
+        await site.build(f"{text}RUN cat /a/f && find /b && test ! -e /b/.git\n")
+    assert "from git" in site.text
+    assert "/b/sub/f" in site.text
+
+
+async def test_the_context_may_come_from_a_url_or_a_repository(site: Site, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "Dockerfile", tmp_path / "context.tar"
+    plain.write_text("FROM scratch\nLABEL a=plain\n")
+    packed.write_bytes(archive({"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "x"}).getvalue())
+    with serving(tmp_path) as address:
+        for name in ("Dockerfile", "context.tar"):
+            await site.build("", remote=f"http://{address}/{name}")
+        options = BuildOptions(dockerfile="nope", remote=f"http://{address}/context.tar")
+        with pytest.raises(NotFound, match="Cannot locate specified Dockerfile: nope"):
+            await anext(build(site.ports, options, archive({})))

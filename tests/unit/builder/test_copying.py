@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.base.errors import InvalidParameter, NotFound
-from labkit.host.image.builder.copying import CopyOptions, LayerPlan, fingerprint, pick
 from labkit.base.dockerignore import IgnoreRules
+from labkit.base.errors import InvalidParameter, NotFound
+from labkit.host.image.builder.copying import CopyOptions, LayerPlan, fingerprint
+from labkit.host.image.builder.picking import pick, pick_with_folders, without
 from labkit.host.image.builder.trees import SpooledTree, UnionTree
 
 
@@ -195,3 +196,53 @@ def test_dockerignore_keeps_the_folders_of_what_it_takes_back(site: Site) -> Non
 def test_archives_that_lead_out_are_refused(site: Site) -> None:
     with pytest.raises(InvalidParameter, match="leads out"):
         site.context(("../f", "x"))
+
+
+def test_parents_keep_the_folders_of_a_source(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    try:
+        tree = site.context(("x/a.txt", "1"), ("x/deep/b.txt", "2"), ("y/c.txt", "3"))
+        found = {}
+        for source in ("x/a.txt", "./y/./c.txt", "x/deep", "**/b.txt"):
+            names = pick_with_folders(tree, source, word="COPY", where="context")
+            found[source] = [[below for below, _ in item.folders] for item in names]
+        assert found == {
+            "x/a.txt": [["x"]],
+            "./y/./c.txt": [[]],
+            "x/deep": [["x", "x/deep"]],
+            "**/b.txt": [["x", "x/deep"]],
+        }
+        union = UnionTree([site.base])
+        plan = LayerPlan(union, site.scratch, now_ns=5_000_000_000)
+        for item in pick_with_folders(tree, "x/*/*.txt", word="COPY", where="context"):
+            plan.copy(item, "/to", CopyOptions())
+        out = io.BytesIO()
+        plan.write(out.write)
+        plan.close()
+        union.close()
+        out.seek(0)
+        with tarfile.open(fileobj=out) as archive:
+            assert archive.getnames() == ["to", "to/x", "to/x/deep", "to/x/deep/b.txt"]
+    finally:
+        for tree in site.trees:
+            tree.close()
+
+
+def test_excluded_names_are_neither_hashed_nor_copied(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    try:
+        tree = site.context(("d/a.txt", "1"), ("d/b.md", "2"), ("d/e/c.md", "3"), ("f.md", "4"))
+        other = site.context(("d/a.txt", "1"), ("d/b.md", "changed"), ("d/e/c.md", "3"))
+        chosen = without(pick(tree, "d", word="COPY", where="context"), ("*.md",))
+        again = without(pick(other, "d", word="COPY", where="context"), ("*.md",))
+        assert fingerprint(chosen) == fingerprint(again)
+        children = [child.path for child in chosen[0].tree.children(chosen[0].node)]
+        assert children == ["d/a.txt", "d/e"]
+        assert without(pick(tree, "f.md", word="COPY", where="context"), ("*.md",)) == []
+        deep = without(pick(tree, "d", word="COPY", where="context"), ("**/*.md",))
+        inner = deep[0].tree.find("d/e")
+        assert inner is not None
+        assert list(deep[0].tree.children(inner)) == []
+    finally:
+        for tree in site.trees:
+            tree.close()

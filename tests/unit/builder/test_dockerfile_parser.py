@@ -12,6 +12,7 @@ from labkit.host.image.builder.instructions import (
     Cmd,
     CommandLine,
     Copy,
+    CopyFlags,
     Env,
     From,
     Healthcheck,
@@ -122,10 +123,15 @@ def test_names_and_values() -> None:
 
 
 def test_flags() -> None:
-    copy = only("COPY --from=a --chown=1:2 --chmod=755 x y /z/")
-    assert copy == Copy(
-        2, "COPY --from=a --chown=1:2 --chmod=755 x y /z/", ("x", "y"), "/z/", (), "a", "1:2", "755"
-    )
+    text = "COPY --from=a --chown=1:2 --chmod=755 --link --exclude=*.md --exclude=b x y /z/"
+    flags = CopyFlags("a", "1:2", "755", exclude=("*.md", "b"), link=True)
+    assert only(text) == Copy(2, text, ("x", "y"), "/z/", (), flags)
+    parents = only("COPY --parents --link=false x /z/")
+    assert isinstance(parents, Copy)
+    assert (parents.flags.parents, parents.flags.link) == (True, False)
+    for wrong in ("COPY --parents=maybe x /z/", "ADD --checksum=md5:1 x /z/", "ADD --parents x /"):
+        with pytest.raises(DockerfileError, match="on line 2"):
+            only(wrong)
     add = only('ADD ["a b", "/c"]')
     assert isinstance(add, Add)
     assert (add.sources, add.destination) == (("a b",), "/c")

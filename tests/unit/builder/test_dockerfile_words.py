@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labkit.base.dockerignore import IgnoreRules, pattern_to_regex
 from labkit.base.errors import InvalidParameter
 from labkit.host.image.builder import config as words
 from labkit.host.image.builder.expand import expand, expand_words
-from labkit.base.dockerignore import IgnoreRules, pattern_to_regex
 from labkit.host.image.builder.instructions import CommandLine, Healthcheck
 
 VARIABLES = {"x": "1", "two": "a b", "empty": ""}

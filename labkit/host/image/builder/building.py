@@ -21,6 +21,7 @@ from labkit.host.image.builder.instructions import Dockerfile
 from labkit.host.image.builder.parser import parse
 from labkit.host.image.builder.plan import Plan, make_plan
 from labkit.host.image.builder.ports import BuildOptions
+from labkit.host.image.builder.remote import remote_tree
 from labkit.host.image.builder.stage import StageBuild
 from labkit.host.image.builder.trees import SpooledTree
 from labkit.host.image.builder.work import BuildPorts, StepFailed, Work, in_thread
@@ -43,7 +44,7 @@ Json = dict[str, Any]
 async def build(
     ports: BuildPorts, options: BuildOptions, context: ByteSource
 ) -> AsyncGenerator[Json, None]:
-    """Build from `context`, a tar (compressed or not); yields the lines to send.
+    """Build from `context`, a tar (compressed or not), or `options.remote`; yields the lines.
 
     What is wrong before the first step (no Dockerfile, a parse error, a bad name) raises; what
     fails later is the last line, `{"errorDetail": {"code", "message"}, "error"}`. When the
@@ -53,7 +54,10 @@ async def build(
     scratch = await in_thread(ports.store.layers.temporary_folder)
     tree: SpooledTree | None = None
     try:
-        tree = await in_thread(SpooledTree.from_tar, context, scratch)
+        if options.remote:
+            tree = await in_thread(remote_tree, options.remote, ports.fetch, scratch)
+        else:
+            tree = await in_thread(SpooledTree.from_tar, context, scratch)
         dockerfile = await in_thread(_read, tree, options)
         work, plan = _prepared(ports, options, dockerfile, tree, scratch)
         async with contextlib.aclosing(_told(work, plan, dockerfile, tags)) as lines:

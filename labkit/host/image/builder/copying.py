@@ -1,4 +1,4 @@
-"""COPY and ADD: which sources are meant, where they go, and the layer that comes of it.
+"""COPY and ADD: where sources go, and the layer that comes of it (picking.py says which).
 
 Rules (Dockerfile reference, COPY): a folder as source means its content; several sources need a
 destination that ends in a slash; a destination that is a folder of the image takes a file under
@@ -9,37 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from labkit.base.dockerignore import pattern_to_regex
-from labkit.base.errors import InvalidParameter, NotFound
+from labkit.base.errors import InvalidParameter
+from labkit.host.image.builder.picking import Picked
 from labkit.host.image.builder.trees import (
     Node,
     SourceTree,
     SpooledTree,
     UnionTree,
     resolve,
-    unpacked,
 )
+from labkit.host.image.builder.treeviews import unpacked
 from labkit.host.image.entry import WHITEOUT_PREFIX, Entry
 from labkit.host.image.tarwrite import TarWriter
 
-__all__ = ["CopyOptions", "LayerPlan", "Picked", "fingerprint", "pick"]
-
-_WILDCARD = re.compile(r"[*?\[\\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """One source: a node, and the tree it is in. `is_local` files may be unpacked by ADD."""
-
-    tree: SourceTree
-    node: Node
-    name: str
-    is_local: bool = True
+__all__ = ["CopyOptions", "LayerPlan", "fingerprint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,57 +38,6 @@ class CopyOptions:
     mode: int | None = None
     unpack: bool = False
     keep_owner: bool = False
-
-
-def pick(tree: SourceTree, source: str, *, word: str, where: str) -> list[Picked]:
-    """The nodes that one source names. Raises NotFound, InvalidParameter with Docker's words."""
-    path = source.lstrip("/")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    depth = 0
-    for part in parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            raise InvalidParameter(
-                f"{word} failed: forbidden path outside the build context: {source} ()",
-                hint="only files below the build context can be copied; build from a folder above",
-            )
-    if _WILDCARD.search(path):
-        found = list(_matching(tree, "/".join(parts)))
-        if not found:
-            raise NotFound(f"{word} failed: no source files were specified")
-        return [Picked(tree, node, node.path.rpartition("/")[2]) for node in found]
-    node = tree.find("/".join(parts))
-    if node is None:
-        raise NotFound(
-            f"{word} failed: file not found in {where}: stat {source}: file does not exist",
-            hint="paths are relative to the build context; .dockerignore may exclude it",
-        )
-    name = parts[-1] if parts else ""
-    return [Picked(tree, node, name if name != ".." else node.path.rpartition("/")[2])]
-
-
-def _matching(tree: SourceTree, pattern: str) -> Iterator[Node]:
-    """Depth first, one folder per part of the pattern."""
-    root = tree.find("")
-    if root is None:
-        return
-    parts = pattern.split("/")
-
-    def below(folder: Node, at: int) -> Iterator[Node]:
-        regex = pattern_to_regex(parts[at], deep=False)
-        for child in tree.children(folder):
-            if not regex.match(child.path.rpartition("/")[2]):
-                continue
-            real = tree.find(child.path)
-            if real is None:
-                continue
-            if at + 1 == len(parts):
-                # A link counts under its own name with its target's content.
-                yield Node(child.path, real.entry, real.offset, real.digest, real.found)
-            elif real.is_folder:
-                yield from below(real, at + 1)
-
-    yield from below(root, 0)
 
 
 def fingerprint(picked: Iterable[Picked]) -> str:
@@ -232,6 +168,8 @@ class LayerPlan:
 
     def copy(self, picked: Picked, destination: str, options: CopyOptions) -> None:
         """Put one source at `destination` (absolute; a slash at its end means a folder)."""
+        if picked.folders:
+            destination = self._with_folders(picked, destination, options)
         if picked.node.is_folder:
             target = self.folder(destination, options.uid, options.gid)
             self._copy_below(picked.tree, picked.node, target, options, target)
@@ -253,6 +191,17 @@ class LayerPlan:
             # A destination that is a link stands for what it leads to.
             target = self._resolved(target)
         self._put(target.lstrip("/"), self._styled(picked.node, options), picked.tree, picked.node)
+
+    def _with_folders(self, picked: Picked, destination: str, options: CopyOptions) -> str:
+        """Make the folders that --parents keeps, as they are in the source."""
+        top = destination.rstrip("/")
+        self.folder(top, options.uid, options.gid)
+        for below, path in picked.folders:
+            real = self._resolved(f"{top}/{below}")
+            node = picked.tree.find(path)
+            if node is not None and self._existing(real) is None:
+                self._members[real] = _Member(replace(self._styled(node, options), name=real))
+        return f"{top}/{picked.folders[-1][0]}/"
 
     def _copy_below(
         self, tree: SourceTree, folder: Node, target: str, options: CopyOptions, root: str
@@ -299,8 +248,7 @@ class LayerPlan:
                 entry = replace(entry, mtime_ns=clamp_ns)
             content: Iterable[tuple[int, bytes]] = ()
             if entry.kind == "file" and member.tree is not None and member.node is not None:
-                if isinstance(member.tree, SpooledTree):
-                    entry = replace(entry, size=member.tree.real(member.node).entry.size)
+                entry = replace(entry, size=member.tree.size(member.node))
                 content = member.tree.content(member.node)
             writer.add(entry, content)
         writer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,17 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from labkit.base.errors import InvalidParameter
+from labkit.base.gitcontext import checkout, is_git_url
 from labkit.base.ids import new_id, short_id
 from labkit.host.image.builder import config as words
-from labkit.host.image.builder.copying import CopyOptions, LayerPlan, Picked, fingerprint, pick
+from labkit.host.image.builder.copying import CopyOptions, LayerPlan, fingerprint
 from labkit.host.image.builder.expand import expand
 from labkit.host.image.builder.instructions import Add, Copy, Workdir
 from labkit.host.image.builder.lexer import Heredoc
+from labkit.host.image.builder.picking import Picked, pick, pick_with_folders, without
 from labkit.host.image.builder.plan import find_stage
 from labkit.host.image.builder.trees import SourceTree, SpooledTree, UnionTree
+from labkit.host.image.builder.treeviews import folder_tree
 from labkit.host.image.builder.work import in_thread, owner_ids
 from labkit.host.image.entry import Entry
 from labkit.host.image.index import LayerBlob
@@ -61,28 +65,18 @@ async def copy_step(build: StageBuild, step: Copy) -> None:
 
 
 async def _copy(build: StageBuild, step: Copy, opened: list[SpooledTree | UnionTree]) -> None:
-    work = build.work
-    sources = [
-        source if source.startswith("<<") else build.expand(source) for source in step.sources
-    ]
     destination = build.expand(step.destination)
     if not destination:
         raise InvalidParameter(f"{step.word} failed: the destination is empty")
-    chown, chmod = build.expand(step.chown), build.expand(step.chmod)
+    chown, chmod = build.expand(step.flags.chown), build.expand(step.flags.chmod)
     if chmod and not re.fullmatch(r"[0-7]{1,5}", chmod):
         raise InvalidParameter(f"invalid chmod parameter: '{chmod}'")
-    tree, where = await origin_tree(build, build.expand(step.origin))
-    if isinstance(tree, UnionTree):
-        opened.append(tree)
-    picked: list[Picked] = []
-    heredocs = iter(step.heredocs)
-    for source in sources:
-        if source.startswith("<<"):
-            picked.append(_inline(build, next(heredocs), opened))
-        elif isinstance(step, Add) and _URL.match(source):
-            picked.append(await in_thread(_remote, build, source, destination, opened))
-        else:
-            picked += await in_thread(partial(pick, tree, source, word=step.word, where=where))
+    picked = await _picked(build, step, destination, opened)
+    if step.flags.exclude:
+        patterns = tuple(build.expand(pattern) for pattern in step.flags.exclude)
+        picked = without(picked, patterns)
+        if not picked:
+            raise InvalidParameter(f"{step.word} failed: every source is excluded")
     if len(picked) > 1 and not destination.endswith("/"):
         raise InvalidParameter(
             f"When using {step.word} with more than one source file, the destination must be a "
@@ -91,6 +85,8 @@ async def _copy(build: StageBuild, step: Copy, opened: list[SpooledTree | UnionT
     shown = await in_thread(fingerprint, picked)
     flags = f"--chown={chown} " if chown else ""
     flags += f"--chmod={chmod} " if chmod else ""
+    flags += "--parents " if step.flags.parents else ""
+    flags += "--link " if step.flags.link else ""
     comment = f"{step.word} {flags}{shown} in {destination} "
     created_by = words.nop(build.config, comment, tight=True)
     if await build.cached(created_by, build.config):
@@ -100,13 +96,74 @@ async def _copy(build: StageBuild, step: Copy, opened: list[SpooledTree | UnionT
     unpack = isinstance(step, Add)
 
     def fill(plan: LayerPlan) -> None:
-        uid, gid = owner_ids(plan.base, chown) if chown else (0, 0)
+        uid, gid = _owner(build, chown)
         for item in picked:
             plan.copy(item, target, CopyOptions(uid, gid, mode, unpack))
 
-    layer = await in_thread(_layer, build, fill)
-    with work.store.lease(layer.digest, layer.diff_id):
+    layer = await in_thread(_layer, build, fill, step.flags.link)
+    with build.work.store.lease(layer.digest, layer.diff_id):
         await build.commit(layer, created_by, build.config)
+
+
+def _owner(build: StageBuild, chown: str) -> tuple[int, int]:
+    if not chown:
+        return 0, 0
+    tree = build.work.tree(build.image)
+    try:
+        return owner_ids(tree, chown)
+    finally:
+        tree.close()
+
+
+async def _picked(
+    build: StageBuild, step: Copy, destination: str, opened: list[SpooledTree | UnionTree]
+) -> list[Picked]:
+    """What the sources mean, downloads and heredocs included."""
+    tree, where = await origin_tree(build, build.expand(step.flags.origin))
+    if isinstance(tree, UnionTree):
+        opened.append(tree)
+    picked: list[Picked] = []
+    heredocs = iter(step.heredocs)
+    checksum = build.expand(step.flags.checksum)
+    choose = pick_with_folders if step.flags.parents else pick
+    for text in step.sources:
+        if text.startswith("<<"):
+            picked.append(_inline(build, next(heredocs), opened))
+            continue
+        source = build.expand(text)
+        if isinstance(step, Add) and is_git_url(source):
+            if checksum:
+                raise InvalidParameter("checksum can't be specified for git sources")
+            keep = step.flags.keep_git
+            picked.append(await in_thread(_repository, build, source, opened, keep))
+        elif isinstance(step, Add) and _URL.match(source):
+            item = await in_thread(_remote, build, source, destination, opened)
+            found = f"sha256:{item.tree.digest(item.node)}"
+            if checksum and found != checksum:
+                raise InvalidParameter(
+                    f"digest mismatch {found}: {checksum}",
+                    hint=f"{source} is not what the Dockerfile expects",
+                )
+            picked.append(item)
+        elif checksum:
+            raise InvalidParameter("checksum can't be specified for non-HTTP(S) sources")
+        else:
+            picked += await in_thread(partial(choose, tree, source, word=step.word, where=where))
+    return picked
+
+
+def _repository(
+    build: StageBuild, source: str, opened: list[SpooledTree | UnionTree], keep_git: bool
+) -> Picked:
+    """ADD of a git repository: the files of one commit."""
+    folder = build.work.folder()
+    found = checkout(source, folder)
+    tree = folder_tree(found, build.work.scratch, leave_out="" if keep_git else ".git")
+    opened.append(tree)
+    shutil.rmtree(folder, ignore_errors=True)
+    top = tree.find("")
+    assert top is not None
+    return Picked(tree, top, "", is_local=False)
 
 
 def _absolute(folder: str, path: str) -> str:
@@ -116,10 +173,15 @@ def _absolute(folder: str, path: str) -> str:
     return found if found == "/" or not is_folder else f"{found}/"
 
 
-def _layer(build: StageBuild, fill: Callable[[LayerPlan], None]) -> LayerBlob:
-    """The layer that `fill` plans over the present image. Runs in a thread."""
+def _layer(
+    build: StageBuild, fill: Callable[[LayerPlan], None], is_linked: bool = False
+) -> LayerBlob:
+    """The layer that `fill` plans over the present image. Runs in a thread.
+
+    A linked layer (`--link`) knows nothing of what is below it: it is the same over any image.
+    """
     work = build.work
-    base = work.tree(build.image)
+    base = work.tree(None if is_linked else build.image)
     plan = LayerPlan(base, work.scratch, work.time_ns())
     try:
         fill(plan)

@@ -13,6 +13,7 @@ __all__ = [
     "Cmd",
     "CommandLine",
     "Copy",
+    "CopyFlags",
     "Dockerfile",
     "Entrypoint",
     "Env",
@@ -86,6 +87,22 @@ class Run(Instruction):
 
 
 @dataclass(frozen=True, slots=True)
+class CopyFlags:
+    """What stands between COPY or ADD and the sources."""
+
+    origin: str = ""
+    """`--from=`: a stage or an image."""
+    chown: str = ""
+    chmod: str = ""
+    checksum: str = ""
+    exclude: tuple[str, ...] = ()
+    """Patterns as in .dockerignore, relative to each source."""
+    parents: bool = False
+    link: bool = False
+    keep_git: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Copy(Instruction):
     """COPY, and ADD by way of Add."""
 
@@ -93,9 +110,7 @@ class Copy(Instruction):
     destination: str
     heredocs: tuple[Heredoc, ...] = ()
     """In the order of the sources that name them (`<<NAME`)."""
-    origin: str = ""
-    chown: str = ""
-    chmod: str = ""
+    flags: CopyFlags = CopyFlags()
 
     @property
     def word(self) -> str:
@@ -104,8 +119,6 @@ class Copy(Instruction):
 
 @dataclass(frozen=True, slots=True)
 class Add(Copy):
-    checksum: str = ""
-
     @property
     def word(self) -> str:
         return "ADD"

@@ -14,11 +14,9 @@ from collections.abc import Callable, Mapping
 from labkit.base.errors import InvalidParameter
 from labkit.base.quantities import parse_duration_ns
 from labkit.host.image.builder.instructions import (
-    Add,
     Arg,
     Cmd,
     CommandLine,
-    Copy,
     Dockerfile,
     Entrypoint,
     Env,
@@ -38,6 +36,8 @@ from labkit.host.image.builder.instructions import (
     Workdir,
 )
 from labkit.host.image.builder.lexer import DockerfileError, LogicalLine, lex
+from labkit.host.image.builder.lines import Line, json_words, split_words
+from labkit.host.image.builder.parsecopy import parse_copy
 from labkit.host.image.builder.runmount import parse_mount
 
 __all__ = ["parse", "parse_trigger"]
@@ -47,128 +47,8 @@ _TRIGGERS_REFUSED = frozenset({"ONBUILD", "FROM", "MAINTAINER"})
 _MAX_STAGES = 256
 
 
-class _Line:
-    """One instruction's word, flags and rest; `fail` says which line is wrong."""
-
-    def __init__(self, line: LogicalLine, escape: str) -> None:
-        self.number = line.number
-        self.heredocs = line.heredocs
-        self.escape = escape
-        word, _, rest = line.text.partition(" ")
-        if "\t" in word:
-            word, _, tail = line.text.partition("\t")
-            rest = tail
-        self.word = word.upper()
-        self.spelt = word
-        self.flags, self.rest = self._flags(rest.strip())
-        self.source = f"{self.word} {line.text[len(word) :].strip()}".strip()
-
-    def fail(self, reason: str, *, hint: str | None = None) -> DockerfileError:
-        return DockerfileError(self.number, reason, hint=hint)
-
-    def _flags(self, rest: str) -> tuple[list[tuple[str, str]], str]:
-        """Leading `--name[=value]` words; a bare `--` ends them."""
-        found: list[tuple[str, str]] = []
-        while rest.startswith("--"):
-            word, rest = _first_word(rest, self.escape)
-            rest = rest.lstrip()
-            if word == "--":
-                break
-            name, _, value = word[2:].partition("=")
-            found.append((name, value))
-        return found, rest
-
-    def take(self, *allowed: str, several: tuple[str, ...] = ()) -> dict[str, str]:
-        """The flags by name; `several` may be repeated and are left to the caller."""
-        taken: dict[str, str] = {}
-        for name, value in self.flags:
-            if name in several:
-                continue
-            if name not in allowed:
-                raise self.fail(f"unknown flag: --{name}", hint=_nearest_flag(name, allowed))
-            if name in taken:
-                raise self.fail(f"duplicate flag specified: --{name}")
-            if not value:
-                raise self.fail(f"missing a value on flag: --{name}")
-            taken[name] = value
-        return taken
-
-
-def _nearest_flag(name: str, allowed: tuple[str, ...]) -> str | None:
-    near = difflib.get_close_matches(name, allowed, 1)
-    return f"did you mean --{near[0]}?" if near else None
-
-
-def _first_word(text: str, escape: str) -> tuple[str, str]:
-    """The first word, quotes and escapes resolved, and what follows it."""
-    word, quote, at = "", "", 0
-    while at < len(text):
-        character = text[at]
-        if character == escape and at + 1 < len(text) and quote != "'":
-            word += text[at + 1]
-            at += 2
-            continue
-        if quote:
-            quote, word = ("", word) if character == quote else (quote, word + character)
-        elif character in "'\"":
-            quote = character
-        elif character.isspace():
-            break
-        else:
-            word += character
-        at += 1
-    return word, text[at:]
-
-
-def _words(text: str, escape: str) -> list[str]:
-    """Words divided at blanks outside quotes; quotes and escapes stay in them."""
-    words, word, quote, at = [], "", "", 0
-    while at < len(text):
-        character = text[at]
-        if character == escape and at + 1 < len(text) and quote != "'":
-            word += text[at : at + 2]
-            at += 2
-            continue
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character.isspace():
-            if word:
-                words.append(word)
-            word = ""
-            at += 1
-            continue
-        word += character
-        at += 1
-    return [*words, word] if word else words
-
-
-def _json_words(text: str) -> tuple[str, ...] | None:
-    """An exec form, or None: whatever is not a JSON list of strings is taken as shell text."""
-    if not text.startswith("["):
-        return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        return None
-    if any("\0" in item or not _is_unicode(item) for item in found):
-        return None
-    return tuple(found)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _command(line: _Line, *, empty: bool = True) -> CommandLine:
-    words = _json_words(line.rest)
+def _command(line: Line, *, empty: bool = True) -> CommandLine:
+    words = json_words(line.rest)
     if words is not None:
         return CommandLine(words, False)
     if not line.rest and not empty:
@@ -176,13 +56,13 @@ def _command(line: _Line, *, empty: bool = True) -> CommandLine:
     return CommandLine((line.rest,) if line.rest else (), True)
 
 
-def _single(line: _Line) -> str:
+def _single(line: Line) -> str:
     if not line.rest:
         raise line.fail(f"{line.word} requires exactly one argument")
     return line.rest
 
 
-def _from(line: _Line) -> Instruction:
+def _from(line: Line) -> Instruction:
     flags = line.take("platform")
     words = line.rest.split()
     if len(words) == 3 and words[1].lower() == "as":
@@ -198,7 +78,7 @@ def _from(line: _Line) -> Instruction:
     return From(line.number, line.source, words[0], "", flags.get("platform", ""))
 
 
-def _run(line: _Line) -> Instruction:
+def _run(line: Line) -> Instruction:
     flags = line.take("network", "security", several=("mount",))
     network = flags.get("network", "")
     if network not in ("", "default", "none", "host"):
@@ -217,44 +97,9 @@ def _run(line: _Line) -> Instruction:
     return Run(line.number, line.source, command, tuple(mounts), network, heredocs)
 
 
-def _copy(line: _Line) -> Instruction:
-    is_add = line.word == "ADD"
-    flags = (
-        line.take("chown", "chmod", "checksum", "keep-git-dir", "link")
-        if is_add
-        else line.take("from", "chown", "chmod", "link", "parents")
-    )
-    if "parents" in flags:
-        raise line.fail("unknown flag: --parents")
-    words = _json_words(line.rest) or tuple(_words(line.rest, line.escape))
-    if not words:
-        raise line.fail(f"{line.word} requires at least two arguments")
-    if len(words) == 1:
-        raise line.fail(
-            f"{line.word} requires at least two arguments, but only one was provided. "
-            "Destination could not be determined"
-        )
-    *sources, destination = words
-    heredocs = line.heredocs
-    if heredocs and destination.startswith("<<"):
-        raise line.fail(f"{line.word} cannot accept a heredoc as a destination")
-    named = sum(source.startswith("<<") for source in sources)
-    if named != len(heredocs):
-        raise line.fail(f"{line.word}: a heredoc has no name")
-    common = (line.number, line.source, tuple(sources), destination, heredocs)
-    chown, chmod = flags.get("chown", ""), flags.get("chmod", "")
-    if chmod and not re.fullmatch(r"[0-7]{1,5}|.*\$.*", chmod):
-        raise line.fail(
-            f"invalid chmod parameter: '{chmod}'. it should be octal string and between 0 and 07777"
-        )
-    if is_add:
-        return Add(*common, "", chown, chmod, flags.get("checksum", ""))
-    return Copy(*common, flags.get("from", ""), chown, chmod)
-
-
-def _pairs(line: _Line) -> tuple[tuple[str, str], ...]:
+def _pairs(line: Line) -> tuple[tuple[str, str], ...]:
     """`K=V …`, or the old form `K the rest`."""
-    words = _words(line.rest, line.escape)
+    words = split_words(line.rest, line.escape)
     if not words:
         raise line.fail(f"{line.word} requires at least one argument")
     if "=" not in words[0]:
@@ -278,8 +123,8 @@ def _pairs(line: _Line) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _arg(line: _Line) -> Instruction:
-    words = _words(line.rest, line.escape)
+def _arg(line: Line) -> Instruction:
+    words = split_words(line.rest, line.escape)
     if not words:
         raise line.fail("ARG requires at least one argument")
     pairs: list[tuple[str, str | None]] = []
@@ -291,15 +136,15 @@ def _arg(line: _Line) -> Instruction:
     return Arg(line.number, line.source, tuple(pairs))
 
 
-def _expose(line: _Line) -> Instruction:
+def _expose(line: Line) -> Instruction:
     words = line.rest.split()
     if not words:
         raise line.fail("EXPOSE requires at least one argument")
     return Expose(line.number, line.source, tuple(words))
 
 
-def _volume(line: _Line) -> Instruction:
-    words = _json_words(line.rest) or tuple(line.rest.split())
+def _volume(line: Line) -> Instruction:
+    words = json_words(line.rest) or tuple(line.rest.split())
     if not words:
         raise line.fail("VOLUME requires at least one argument")
     if not all(words):
@@ -307,8 +152,8 @@ def _volume(line: _Line) -> Instruction:
     return Volume(line.number, line.source, words)
 
 
-def _shell(line: _Line) -> Instruction:
-    words = _json_words(line.rest)
+def _shell(line: Line) -> Instruction:
+    words = json_words(line.rest)
     if words is None:
         raise line.fail(f"SHELL requires the arguments to be in JSON form: {line.rest}")
     if not words:
@@ -316,7 +161,7 @@ def _shell(line: _Line) -> Instruction:
     return Shell(line.number, line.source, words)
 
 
-def _onbuild(line: _Line) -> Instruction:
+def _onbuild(line: Line) -> Instruction:
     trigger = line.rest
     if not trigger:
         raise line.fail("ONBUILD requires at least one argument")
@@ -331,7 +176,7 @@ def _onbuild(line: _Line) -> Instruction:
     return OnBuild(line.number, line.source, trigger)
 
 
-def _healthcheck(line: _Line) -> Instruction:
+def _healthcheck(line: Line) -> Instruction:
     names = ("interval", "timeout", "start-period", "start-interval", "retries")
     flags = line.take(*names)
     word, _, rest = line.rest.partition(" ")
@@ -344,7 +189,7 @@ def _healthcheck(line: _Line) -> Instruction:
         if not word:
             raise line.fail("HEALTHCHECK requires at least one argument")
         raise line.fail(f"Unknown type {json.dumps(kind)} in HEALTHCHECK (try CMD)")
-    words = _json_words(rest.strip())
+    words = json_words(rest.strip())
     if words is None and rest.strip():
         test: tuple[str, ...] = ("CMD-SHELL", rest.strip())
     elif words:
@@ -360,7 +205,7 @@ def _healthcheck(line: _Line) -> Instruction:
     )
 
 
-def _duration(line: _Line, name: str, text: str | None) -> int:
+def _duration(line: Line, name: str, text: str | None) -> int:
     if text is None:
         return 0
     try:
@@ -372,11 +217,11 @@ def _duration(line: _Line, name: str, text: str | None) -> int:
     return found
 
 
-_PARSERS: Mapping[str, Callable[[_Line], Instruction]] = {
-    "ADD": _copy,
+_PARSERS: Mapping[str, Callable[[Line], Instruction]] = {
+    "ADD": parse_copy,
     "ARG": _arg,
     "CMD": lambda line: Cmd(line.number, line.source, _command(line)),
-    "COPY": _copy,
+    "COPY": parse_copy,
     "ENTRYPOINT": lambda line: Entrypoint(line.number, line.source, _command(line)),
     "ENV": lambda line: Env(line.number, line.source, _pairs(line)),
     "EXPOSE": _expose,
@@ -407,7 +252,7 @@ def _instruction(line: LogicalLine, escape: str, previous: LogicalLine | None) -
                 "behind it to continue the command on the next line"
             )
         raise DockerfileError(line.number, f"unknown instruction: {word}", hint=hint)
-    parsed = _Line(line, escape)
+    parsed = Line(line, escape)
     if parsed.word not in _WITH_FLAGS and parsed.flags:
         if parsed.word not in ("CMD", "ENTRYPOINT", "ENV", "LABEL", "ARG", "ONBUILD"):
             raise parsed.fail(f"unknown flag: --{parsed.flags[0][0]}")

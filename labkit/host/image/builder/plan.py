@@ -101,8 +101,8 @@ def _origins(stage: Stage) -> list[str]:
                 step = parse_trigger(step.trigger, step.line)
             except DockerfileError:
                 continue
-        if isinstance(step, Copy) and step.origin:
-            found.append(step.origin)
+        if isinstance(step, Copy) and step.flags.origin:
+            found.append(step.flags.origin)
         elif isinstance(step, Run):
             found += [mount.origin for mount in step.mounts if mount.origin]
     return found

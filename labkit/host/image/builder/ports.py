@@ -71,6 +71,8 @@ class BuildOptions:
     """The query of `POST /build`."""
 
     dockerfile: str = "Dockerfile"
+    remote: str = ""
+    """Where the context comes from instead of the request: a URL, or a git repository."""
     tags: Sequence[str] = ()
     arguments: Mapping[str, str | None] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)

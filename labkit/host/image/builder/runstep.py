@@ -14,12 +14,13 @@ from labkit.base.errors import NotFound
 from labkit.base.ids import new_id, short_id
 from labkit.host.image.beneath import open_directory
 from labkit.host.image.builder import config as words
-from labkit.host.image.builder.copying import fingerprint, pick
+from labkit.host.image.builder.copying import fingerprint
 from labkit.host.image.builder.copystep import origin_tree
 from labkit.host.image.builder.instructions import CommandLine, Run, RunMount
 from labkit.host.image.builder.mounts import discard, lend, mount_points_removed, secret_file
+from labkit.host.image.builder.picking import Picked, pick
 from labkit.host.image.builder.ports import BuildMount, RunRequest
-from labkit.host.image.builder.trees import UnionTree
+from labkit.host.image.builder.trees import SourceTree, UnionTree
 from labkit.host.image.builder.work import StepFailed, in_thread
 from labkit.host.image.difftree import diff_trees, write_upper
 from labkit.host.image.entry import Entry
@@ -154,8 +155,8 @@ async def _mount_words(build: StageBuild, step: Run) -> str:
     return shown
 
 
-def _picked(tree: object, mount: RunMount, where: str) -> list[object]:
-    return pick(tree, mount.source or ".", word="RUN --mount", where=where)  # type: ignore[arg-type,return-value]
+def _picked(tree: SourceTree, mount: RunMount, where: str) -> list[Picked]:
+    return pick(tree, mount.source or ".", word="RUN --mount", where=where)
 
 
 async def _mounts(

@@ -17,8 +17,8 @@ from typing import Protocol
 
 from labkit.base.dockerignore import IgnoreRules
 from labkit.base.errors import InvalidParameter
+from labkit.host.image.builder.plaintar import plain
 from labkit.host.image.entry import Entry
-from labkit.host.image.layers import decompressor
 from labkit.host.image.tarread import ByteSource, TarReader
 from labkit.host.image.treewalk import entry_of, read_file
 from labkit.host.image.union import Found, Union
@@ -58,6 +58,9 @@ class SourceTree(Protocol):
 
     def digest(self, node: Node) -> str:
         """sha256 of a file's content, in hexadecimal."""
+
+    def size(self, node: Node) -> int:
+        """Bytes of a file's content, whichever of its names `node` is."""
 
 
 def resolve(parts: list[str], look: object) -> list[str]:
@@ -104,10 +107,7 @@ class SpooledTree:
         """Read a whole archive, compressed or not. Raises InvalidParameter for a broken one."""
         tree = cls(folder)
         try:
-            head = b""
-            while len(head) < 6 and (piece := source.read(6 - len(head))):
-                head += piece
-            reader = TarReader(_plain(_Headed(head, source), head))
+            reader = TarReader(plain(source))
             for entry in reader:
                 tree._take(entry, reader.content())
         except BaseException:
@@ -225,109 +225,15 @@ class SpooledTree:
     def digest(self, node: Node) -> str:
         return self.real(node).digest
 
+    def size(self, node: Node) -> int:
+        return self.real(node).entry.size
+
 
 def _hash_zeros(digest: object, count: int) -> None:
     update = getattr(digest, "update")  # noqa: B009 - hashlib's type has no public name
     while count > 0:
         update(bytes(min(count, _PIECE)))
         count -= _PIECE
-
-
-class _Headed:
-    """A source whose first bytes were looked at already."""
-
-    def __init__(self, head: bytes, source: ByteSource) -> None:
-        self._head = head
-        self._source = source
-
-    def read(self, size: int, /) -> bytes:
-        if self._head:
-            piece, self._head = self._head[:size], self._head[size:]
-            return piece
-        return self._source.read(size)
-
-
-class _Unpacking:
-    """bzip2 or xz as a byte source."""
-
-    def __init__(self, source: ByteSource, kind: str) -> None:
-        self._source = source
-        self._kind = kind
-        self._inner = self._new()
-        self._buffer = b""
-
-    def _new(self) -> object:
-        import bz2
-        import lzma
-
-        return bz2.BZ2Decompressor() if self._kind == "bz2" else lzma.LZMADecompressor()
-
-    def read(self, size: int, /) -> bytes:
-        while not self._buffer:
-            data = self._source.read(_PIECE)
-            if not data:
-                return b""
-            try:
-                self._buffer = self._inner.decompress(data)  # type: ignore[attr-defined]
-            except (OSError, EOFError, ValueError, Exception) as error:
-                raise InvalidParameter(f"cannot read the archive: {error}") from error
-        piece, self._buffer = self._buffer[:size], self._buffer[size:]
-        return piece
-
-
-def _plain(source: ByteSource, head: bytes) -> ByteSource:
-    if head.startswith(b"BZh"):
-        return _Unpacking(source, "bz2")
-    if head.startswith(b"\xfd7zXZ\0"):
-        return _Unpacking(source, "xz")
-    return decompressor(source, head)
-
-
-class _NodeSource:
-    """A file of a tree as a byte source."""
-
-    def __init__(self, tree: SourceTree, node: Node) -> None:
-        self._pieces = iter(tree.content(node))
-        self._buffer = b""
-        self._at = 0
-        self._position = 0
-
-    def read(self, size: int, /) -> bytes:
-        if self._at >= len(self._buffer):
-            offset, self._buffer = next(self._pieces, (self._position, b""))
-            if offset > self._position:
-                self._buffer = bytes(offset - self._position) + self._buffer
-            self._position += len(self._buffer)
-            self._at = 0
-        piece = self._buffer[self._at : self._at + size]
-        self._at += len(piece)
-        return piece
-
-
-def unpacked(tree: SourceTree, node: Node, folder: Path) -> SpooledTree | None:
-    """The tree inside an archive that ADD is to unpack, or None when the file is no archive."""
-    try:
-        source = _NodeSource(tree, node)
-        head = b""
-        while len(head) < 6 and (piece := source.read(6 - len(head))):
-            head += piece
-        plain = _plain(_Headed(head, source), head)
-        block = b""
-        while len(block) < 512 and (piece := plain.read(512 - len(block))):
-            block += piece
-    except InvalidParameter:
-        return None
-    if len(block) < 512 or not _is_tar_header(block):
-        return None
-    return SpooledTree.from_tar(_NodeSource(tree, node), folder)
-
-
-def _is_tar_header(block: bytes) -> bool:
-    try:
-        stated = int(block[148:156].strip(b" \0") or b"x", 8)
-    except ValueError:
-        return False
-    return stated == sum(block[:148]) + 8 * 32 + sum(block[156:])
 
 
 class UnionTree:
@@ -382,6 +288,9 @@ class UnionTree:
     def content(self, node: Node) -> Iterator[tuple[int, bytes]]:
         assert node.found is not None
         return read_file(node.found.dir_fd, node.found.name, node.entry.size)
+
+    def size(self, node: Node) -> int:
+        return node.entry.size
 
     def digest(self, node: Node) -> str:
         digest, position = hashlib.sha256(), 0
