@@ -466,6 +466,17 @@ static int probe(int argc, char **argv) {
     return 0;
 }
 
+/* A user namespace with nobody but us in it, for as long as our input stays open: whoever started us
+ * writes its maps and opens it, for an idmapped mount. */
+static int offer_user_namespace(void) {
+    char byte;
+    if (unshare(CLONE_NEWUSER) < 0)
+        return 1;
+    if (write(STDOUT_FILENO, "r", 1) != 1)
+        return 1;
+    return read(STDIN_FILENO, &byte, 1) < 0;
+}
+
 int lk_anchor_main(int argc, char **argv) {
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "hold") == 0)
@@ -474,6 +485,8 @@ int lk_anchor_main(int argc, char **argv) {
         return enter(argc, argv);
     if (strcmp(word, "probe") == 0)
         return probe(argc, argv);
+    if (strcmp(word, "userns") == 0)
+        return offer_user_namespace();
     fprintf(stderr, "labkit-shim anchor: unknown word %s\n", word);
     return 125;
 }
