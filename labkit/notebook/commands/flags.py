@@ -159,6 +159,7 @@ class _Parser:
         self.by_short = {flag.short: flag for flag in flags if flag.short}
         self.validators = validators
         self.result = Flags({flag.long: flag.default for flag in flags})
+        self.help: FlagHelp | None = None
 
     def set(self, flag: Flag, text: str) -> None:
         convert = self.validators.get(flag.long) or _CONVERTERS.get(flag.kind)
@@ -183,7 +184,8 @@ class _Parser:
         flag = self.by_long.get(name)
         if flag is None:
             if name == "help":
-                raise FlagHelp(deprecated=False)
+                self.help = self.help or FlagHelp(deprecated=False)
+                return
             raise FlagError(f"unknown flag: --{name}")
         if equals:
             self.set(flag, value)
@@ -204,7 +206,8 @@ class _Parser:
             flag = self.by_short.get(letter)
             if flag is None:
                 if letter == "h":
-                    raise FlagHelp(deprecated=True)
+                    self.help = FlagHelp(deprecated=True)
+                    continue
                 raise FlagError(f"unknown shorthand flag: {_rune(letter)} in -{letter}{bundle}")
             if len(bundle) > 1 and bundle[0] == "=":
                 self.set(flag, bundle[1:])
@@ -254,14 +257,19 @@ def parse_flags(
             parser.long(word, rest)
         else:
             parser.short(word[1:], rest)
+    if parser.help is not None:
+        raise parser.help  # only now: a flag that is wrong is said first
     return parser.result, operands
 
 
-def flag_usages(flags: Sequence[Flag], columns: int) -> str:
-    """The text below `Options:`, wrapped to fit `columns`."""
+def flag_usages(flags: Sequence[Flag], columns: int, *, foreign: str = "") -> str:
+    """The text below `Options:`, wrapped to fit `columns`.
+
+    Flags whose sentence ends with `foreign` are left out: they are for engines of another kind.
+    """
     heads = []
     for flag in sorted(flags, key=lambda flag: flag.long):
-        if flag.hidden:
+        if flag.hidden or (foreign and flag.help.endswith(foreign)):
             continue
         head = f"  -{flag.short}, --{flag.long}" if flag.short else f"      --{flag.long}"
         heads.append((head + ("" if flag.is_switch else f" {flag.kind}"), flag))

@@ -11,12 +11,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from labkit.notebook.commands.gotemplate_eval import Evaluator, TemplateError
-from labkit.notebook.commands.gotemplate_functions import GoMap, GoNil, GoStruct, go_format, go_json
+from labkit.notebook.commands.gotemplate_functions import (
+    GoMap,
+    GoNil,
+    GoNilMap,
+    GoStruct,
+    go_format,
+    go_json,
+)
 from labkit.notebook.commands.gotemplate_parse import Template, TemplateSyntaxError, parse
 
 __all__ = [
     "GoMap",
     "GoNil",
+    "GoNilMap",
     "GoStruct",
     "Template",
     "TemplateError",

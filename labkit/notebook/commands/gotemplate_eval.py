@@ -23,6 +23,10 @@ from labkit.notebook.commands.gotext import go_quote
 __all__ = ["Evaluator", "TemplateError"]
 
 
+# Go stops a template that includes itself at 100000 levels; Python's stack is not as deep.
+_DEPTH_MAX = 100
+
+
 class TemplateError(Exception):
     """Evaluation failed; the text is Go's."""
 
@@ -51,6 +55,8 @@ class Evaluator:
         self.variables: list[tuple[str, Any]] = []
         self.root: Any = None
         self.parts: list[str] = []
+        self.name = ""
+        self.depth = 0
 
     def run(self, data: Any) -> str:
         """The text; raises TemplateError."""
@@ -62,7 +68,9 @@ class Evaluator:
 
     def fail(self, node: Node, message: str) -> TemplateError:
         place = self.template.place(node.position)
-        return TemplateError(f'template: {place}: executing "" at <{node.source}>: {message}')
+        return TemplateError(
+            f"template: {place}: executing {go_quote(self.name)} at <{node.source}>: {message}"
+        )
 
     def walk(self, nodes: Sequence[Node], dot: Any) -> None:
         for node in nodes:
@@ -75,12 +83,27 @@ class Evaluator:
                     self.parts.append(go_format(value))
             elif node.kind == "range":
                 self.range(node, dot)
+            elif node.kind == "template":
+                self.include(node, dot)
             elif node.kind == "break":
                 raise _Break
             elif node.kind == "continue":
                 raise _Continue
             else:
                 self.branch(node, dot)
+
+    def include(self, node: Node, dot: Any) -> None:
+        """Another template in this place; of our variables it sees none."""
+        body = self.template.named.get(node.value)
+        if body is None:
+            raise self.fail(node, f"template {go_quote(node.value)} not defined")
+        if self.depth >= _DEPTH_MAX:
+            raise self.fail(node, "exceeded maximum template depth (100000)")
+        inner = None if node.pipe is None else self.pipe(node.pipe, dot)
+        outside = self.variables, self.name
+        self.variables, self.name, self.depth = [("$", inner)], node.value, self.depth + 1
+        self.walk(body, inner)
+        (self.variables, self.name), self.depth = outside, self.depth - 1
 
     def branch(self, node: Node, dot: Any) -> None:
         assert node.pipe is not None

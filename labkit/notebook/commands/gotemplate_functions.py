@@ -16,6 +16,7 @@ __all__ = [
     "CallError",
     "GoMap",
     "GoNil",
+    "GoNilMap",
     "GoStruct",
     "go_format",
     "go_json",
@@ -27,6 +28,10 @@ __all__ = [
 
 class GoMap(dict[str, Any]):
     """A dictionary that is a map for Go: a missing key is `<no value>`, not an error."""
+
+
+class GoNilMap(GoMap):
+    """A map that is nil for Go: it prints as `map[]` and is null in JSON."""
 
 
 class GoStruct(dict[str, Any]):
@@ -98,10 +103,12 @@ def go_json(value: Any) -> str:
 
 
 def _without_nil(value: Any) -> Any:
-    if value is NO_VALUE or isinstance(value, GoNil):
+    if value is NO_VALUE or isinstance(value, GoNil | GoNilMap):
         return None
     if isinstance(value, Mapping):
-        return {key: _without_nil(item) for key, item in value.items()}
+        # Go writes a struct's fields as they are declared, and a map's keys sorted.
+        keys = sorted(value, key=str) if isinstance(value, GoMap) else value
+        return {key: _without_nil(value[key]) for key in keys}
     if isinstance(value, list | tuple):
         return [_without_nil(item) for item in value]
     return value

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.notebook.commands.gotemplate_lex import Lexer, TemplateSyntaxError, Token, unquote
 from labkit.notebook.commands.gotext import go_quote
 
 __all__ = ["FUNCTION_NAMES", "Node", "Template", "TemplateSyntaxError", "parse"]
@@ -20,17 +21,13 @@ FUNCTION_NAMES = frozenset(
 )
 
 
-class TemplateSyntaxError(Exception):
-    """The template cannot be read; the text is Go's, `template: :1: …`."""
-
-
 @dataclass(slots=True)
 class Node:
     """One piece of a template. `kind` says which of the other fields mean something:
 
     text(value) action(pipe) if/with/range(pipe, body, other) | pipe(commands, names, assign)
     command(args) | field(names) variable(names) chain(base, names) dot nil
-    const(value) function(value) break continue
+    const(value) function(value) break continue template(value: its name, pipe)
     """
 
     kind: str
@@ -47,10 +44,11 @@ class Node:
 
 @dataclass(slots=True)
 class Template:
-    """A template that has been read."""
+    """A template that has been read; `named` are those it defines for itself."""
 
     text: str
     body: list[Node]
+    named: dict[str, list[Node]] = field(default_factory=dict)
 
     def place(self, position: int) -> str:
         """`:line:column` as Go counts them (bytes, columns from the line's start)."""
@@ -60,211 +58,18 @@ class Template:
         return f":{line}:{position - line_start}"
 
 
-@dataclass(slots=True)
-class _Token:
-    kind: str
-    text: str
-    position: int
-    line: int
-
-
-_TOKEN = re.compile(
-    r"""(?P<space>[ \t\r\n]+)
-    |(?P<string>"(?:[^"\\\n]|\\.)*")
-    |(?P<raw>`[^`]*`)
-    |(?P<char>'(?:[^'\\\n]|\\.)+')
-    |(?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+))
-    |(?P<declare>:=)
-    |(?P<assign>=)
-    |(?P<pipe>\|)
-    |(?P<comma>,)
-    |(?P<open>\()
-    |(?P<close>\))
-    |(?P<field>\.[^\W\d]\w*)
-    |(?P<dot>\.)
-    |(?P<variable>\$\w*)
-    |(?P<word>[^\W\d]\w*)
-    |(?P<other>[!\#-&(-_a-~])
-    """,
-    re.VERBOSE,
-)
-_NOT_A_COMMAND = frozenset(
-    {"right", "close", "eof", "assign", "declare", "comma", "pipe", "text", "other"}
-)
-_KEYWORDS = frozenset(
-    {
-        "if",
-        "else",
-        "end",
-        "range",
-        "with",
-        "nil",
-        "break",
-        "continue",
-        "define",
-        "template",
-        "block",
-    }
-)
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)")
-_SIMPLE_ESCAPES = {
-    "a": "\a",
-    "b": "\b",
-    "f": "\f",
-    "n": "\n",
-    "r": "\r",
-    "t": "\t",
-    "v": "\v",
-    "\\": "\\",
-    "'": "'",
-    '"': '"',
-}
-
-
-def _unquote(text: str) -> str:
-    def replace(match: re.Match[str]) -> str:
-        code = match.group(1)
-        if code in _SIMPLE_ESCAPES:
-            return _SIMPLE_ESCAPES[code]
-        if code[0] in "xuU":
-            return chr(int(code[1:], 16))
-        if code.isdigit():
-            return chr(int(code, 8))
-        raise ValueError("invalid syntax")
-
-    return _ESCAPE.sub(replace, text[1:-1])
-
-
-class _Lexer:
-    """Tokens of all actions, with the text between them."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens: list[_Token] = []
-        self.depth = 0
-
-    def line(self, position: int) -> int:
-        return 1 + self.text.count("\n", 0, position)
-
-    def fail(self, position: int, message: str) -> TemplateSyntaxError:
-        return TemplateSyntaxError(f"template: :{self.line(position)}: {message}")
-
-    def add(self, kind: str, text: str, position: int) -> None:
-        byte_position = len(self.text[:position].encode())
-        self.tokens.append(_Token(kind, text, byte_position, self.line(position)))
-
-    def run(self) -> list[_Token]:
-        position = 0
-        text = self.text
-        trim_next = False
-        while True:
-            start = text.find("{{", position)
-            piece = text[position:] if start < 0 else text[position:start]
-            if trim_next:
-                piece = piece.lstrip(" \t\r\n")
-            if start >= 0 and self._trims_left(start):
-                piece = piece.rstrip(" \t\r\n")
-            if piece:
-                self.add("text", piece, position)
-            if start < 0:
-                break
-            position, trim_next = self._action(start)
-        self.add("eof", "EOF", len(text))
-        return self.tokens
-
-    def _trims_left(self, start: int) -> bool:
-        return self.text[start + 2 : start + 3] == "-" and self.text[
-            start + 3 : start + 4
-        ] in tuple(" \t\r\n")
-
-    def _action(self, start: int) -> tuple[int, bool]:
-        text = self.text
-        position = start + (3 if self._trims_left(start) else 2)
-        comment = position + (
-            len(text[position:]) - len(text[position:].lstrip(" \t\r\n"))
-            if self._trims_left(start)
-            else 0
-        )
-        if text.startswith("/*", comment):
-            return self._comment(comment)
-        self.add("left", "{{", start)
-        depth = 0
-        while True:
-            end = self._right(position)
-            if end is not None:
-                if depth:
-                    raise self.fail(position, "unclosed left paren")
-                self.add("right", "}}", position)
-                return end
-            if position >= len(text):
-                raise self.fail(start, "unclosed action")
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise self._bad(position)
-            kind = str(match.lastgroup)
-            if kind == "space":
-                if self._right(position) is None:
-                    self.add("space", match.group(), position)
-            else:
-                depth += {"open": 1, "close": -1}.get(kind, 0)
-                if depth < 0:
-                    raise self.fail(position, "unexpected right paren")
-                if kind == "word" and match.group() in _KEYWORDS:
-                    kind = "keyword"
-                self.add(kind, match.group(), position)
-                if kind in ("word", "keyword", "field", "variable"):
-                    self._check_end(match.end())
-            position = match.end()
-
-    def _check_end(self, position: int) -> None:
-        """A name must end where something else may begin."""
-        character = self.text[position : position + 1]
-        if character and character not in " \t\r\n.,|:)(=" and self._right(position) is None:
-            raise self.fail(position, f"bad character {_code_point(character)}")
-
-    def _right(self, position: int) -> tuple[int, bool] | None:
-        """Where the action ends if it does here, and whether it trims what follows."""
-        if self.text.startswith("}}", position):
-            return position + 2, False
-        match = re.compile(r"[ \t\r\n]+-}}").match(self.text, position)
-        if match:
-            return match.end(), True
-        return None
-
-    def _comment(self, position: int) -> tuple[int, bool]:
-        end = self.text.find("*/", position)
-        if end < 0:
-            raise self.fail(position, "unclosed comment")
-        closing = self._right(end + 2)
-        if closing is None:
-            raise self.fail(position, "comment ends before closing delimiter")
-        return closing
-
-    def _bad(self, position: int) -> TemplateSyntaxError:
-        character = self.text[position]
-        if character in "\"'`":
-            what = {'"': "quoted string", "`": "raw quoted string", "'": "character constant"}[
-                character
-            ]
-            return self.fail(position, f"unterminated {what}")
-        return self.fail(position, f"unrecognized character in action: {_code_point(character)}")
-
-
-def _code_point(character: str) -> str:
-    return f"U+{ord(character):04X} '{character}'"
-
-
 class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = _Lexer(text).run()
+        self.tokens = Lexer(text).run()
         self.at = 0
         self.variables = ["$"]
         self.loops = 0
+        self.named: dict[str, list[Node]] = {}
 
     # -- tokens ----------------------------------------------------------------------------
 
-    def next(self, *, keep_space: bool = False) -> _Token:
+    def next(self, *, keep_space: bool = False) -> Token:
         while True:
             token = self.tokens[self.at]
             if self.at < len(self.tokens) - 1:
@@ -272,16 +77,16 @@ class _Parser:
             if token.kind != "space" or keep_space:
                 return token
 
-    def peek(self, *, keep_space: bool = False) -> _Token:
+    def peek(self, *, keep_space: bool = False) -> Token:
         at = self.at
         while self.tokens[at].kind == "space" and not keep_space:
             at += 1
         return self.tokens[at]
 
-    def fail(self, token: _Token, message: str) -> TemplateSyntaxError:
+    def fail(self, token: Token, message: str) -> TemplateSyntaxError:
         return TemplateSyntaxError(f"template: :{token.line}: {message}")
 
-    def unexpected(self, token: _Token, context: str) -> TemplateSyntaxError:
+    def unexpected(self, token: Token, context: str) -> TemplateSyntaxError:
         if token.kind == "eof":
             return self.fail(token, "unexpected EOF")
         shown = f"<{token.text}>" if token.kind == "keyword" else go_quote(token.text)
@@ -297,7 +102,7 @@ class _Parser:
         assert end.kind == "eof"
         return body
 
-    def block(self, *, top: bool = False) -> tuple[list[Node], _Token]:
+    def block(self, *, top: bool = False) -> tuple[list[Node], Token]:
         """Nodes up to {{end}}, {{else}} or the end of the template."""
         nodes: list[Node] = []
         while True:
@@ -315,6 +120,9 @@ class _Parser:
                     if top:
                         raise self.fail(first, f"unexpected {{{{{first.text}}}}}")
                     return nodes, self.next()
+                if top and first.text == "define":
+                    self.definition(self.next())
+                    continue
                 node = self.control(self.next())
                 if node is not None:
                     nodes.append(node)
@@ -322,7 +130,7 @@ class _Parser:
             pipe = self.pipeline("command", "right")
             nodes.append(Node("action", first.position, pipe=pipe))
 
-    def control(self, word: _Token) -> Node | None:
+    def control(self, word: Token) -> Node | None:
         if word.text in ("if", "with", "range"):
             return self.branch(word)
         if word.text in ("break", "continue"):
@@ -330,17 +138,74 @@ class _Parser:
                 raise self.fail(word, f"{{{{{word.text}}}}} outside {{{{range}}}}")
             self.close_action(word.text)
             return Node(word.text, word.position)
+        if word.text == "template":
+            return self.inclusion()
+        if word.text == "block":
+            return self.block_in_place(word)
         if word.text == "nil":
             self.at -= 1
             return None
         raise self.unexpected(word, "command")
+
+    # -- named templates -------------------------------------------------------------------
+
+    def name_of_template(self, context: str) -> str:
+        token = self.next()
+        if token.kind not in ("string", "raw"):
+            raise self.unexpected(token, f"{context} clause")
+        return str(self.constant(token))
+
+    def definition(self, word: Token) -> None:
+        """{{define "name"}} … {{end}}"""
+        name = self.name_of_template("define")
+        closing = self.next()
+        if closing.kind != "right":
+            raise self.unexpected(closing, "define clause")
+        self.add_named(word, name, "define clause")
+
+    def add_named(self, word: Token, name: str, context: str) -> None:
+        """Read a template's body, which sees no variable of its surroundings and is no loop."""
+        outside = self.variables, self.loops
+        self.variables, self.loops = ["$"], 0
+        body, end = self.block()
+        if end.text == "else":
+            raise self.fail(end, f"unexpected {{{{else}}}} in {context}")
+        self.close_action("end")
+        self.variables, self.loops = outside
+        if any(not _is_blank(one) for one in self.named.get(name, ())):
+            raise self.fail(word, f"template: multiple definition of template {go_quote(name)}")
+        self.named[name] = body
+
+    def inclusion(self) -> Node:
+        """{{template "name"}} and {{template "name" pipeline}}"""
+        node = Node("template", self.peek().position, value=self.name_of_template("template"))
+        if self.peek().kind == "right":
+            self.next()
+        else:
+            node.pipe = self.pipeline("template clause", "right")
+        return self.shown(node)
+
+    def block_in_place(self, word: Token) -> Node:
+        """{{block "name" pipeline}} … {{end}}: defined and included at once."""
+        node = Node("template", self.peek().position, value=self.name_of_template("block"))
+        node.pipe = self.pipeline("block clause", "right")
+        self.add_named(word, node.value, "block clause")
+        return self.shown(node)
+
+    @staticmethod
+    def shown(node: Node) -> Node:
+        pipe = f" {node.pipe.source}" if node.pipe is not None else ""
+        node.source = f"{{{{template {go_quote(node.value)}{pipe}}}}}"
+        return node
+
+    # -- structure, continued --------------------------------------------------------------
 
     def close_action(self, context: str) -> None:
         token = self.next()
         if token.kind != "right":
             raise self.unexpected(token, f"{{{{{context}}}}}")
 
-    def branch(self, word: _Token) -> Node:
+    def branch(self, word: Token) -> Node:
         depth = len(self.variables)
         pipe = self.pipeline(word.text, "right")
         self.loops += word.text == "range"
@@ -423,7 +288,7 @@ class _Parser:
             break
         self.at = mark
 
-    def check_variable(self, name: str, token: _Token) -> None:
+    def check_variable(self, name: str, token: Token) -> None:
         if name not in self.variables:
             raise self.fail(token, f"undefined variable {go_quote(name)}")
 
@@ -499,15 +364,15 @@ class _Parser:
         self.next(keep_space=True)
         return node
 
-    def constant(self, token: _Token) -> Any:
+    def constant(self, token: Token) -> Any:
         text = token.text
         try:
             if token.kind == "string":
-                return _unquote(text)
+                return unquote(text)
             if token.kind == "raw":
                 return text[1:-1]
             if token.kind == "char":
-                return ord(_unquote(text))
+                return ord(unquote(text))
             if token.kind == "word":
                 return text == "true"
             plain = text.replace("_", "")
@@ -522,4 +387,10 @@ class _Parser:
 
 def parse(text: str) -> Template:
     """Read a template; raises TemplateSyntaxError with Go's words."""
-    return Template(text, _Parser(text).run())
+    parser = _Parser(text)
+    return Template(text, parser.run(), parser.named)
+
+
+def _is_blank(node: Node) -> bool:
+    """Whether it is text without anything to see, which a definition may replace."""
+    return node.kind == "text" and not str(node.value).strip()

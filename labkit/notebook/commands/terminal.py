@@ -43,6 +43,11 @@ class TerminalSurface:
         return sys.stdin is not None and sys.stdin.isatty()
 
     @property
+    def stdout_is_terminal(self) -> bool:
+        """Whether somebody reads stdout as it comes."""
+        return self._out.isatty()
+
+    @property
     def interactive(self) -> bool:
         return self.is_terminal
 

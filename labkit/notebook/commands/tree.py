@@ -169,8 +169,10 @@ def check_operands(name: str, command: Command, operands: Sequence[str]) -> None
     )
 
 
-def help_text(tree: Tree, path: str, command: Command | Group | None, columns: int) -> str:
-    """What `--help` prints."""
+def help_text(
+    tree: Tree, path: str, command: Command | Group | None, columns: int, *, foreign: str = ""
+) -> str:
+    """What `--help` prints. Flags that end with `foreign` are left out (`flag_usages`)."""
     if command is None:
         return _program_help(tree, columns)
     name = f"{tree.program} {path}"
@@ -181,7 +183,7 @@ def help_text(tree: Tree, path: str, command: Command | Group | None, columns: i
         names = ", ".join(f"{tree.program} {x}" for x in (command.path, *command.spellings))
         text += f"\nAliases:\n  {names}\n"
     if command.table:
-        text += f"\nOptions:\n{flag_usages(command.table, columns - 1)}"
+        text += f"\nOptions:\n{flag_usages(command.table, columns - 1, foreign=foreign)}"
     return text
 
 

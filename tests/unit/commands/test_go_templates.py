@@ -50,6 +50,10 @@ DATA = {
         ("{{and 1 0}} {{or 0 `x`}} {{not .On}}", "0 x false"),
         ("{{lt 1 2}} {{ge 2 2}} {{ne `a` `b`}} {{eq 3 1 2 3}}", "true true true true"),
         ("{{json .List}} {{join .List `,`}} {{split `a:b` `:`}}", '["x","y","z"] x,y,z [a b]'),
+        ('{{define "x"}}<{{.}}>{{end}}{{range .List}}{{template "x" .}}{{end}}', "<x><y><z>"),
+        ('{{template "later"}}{{define "later"}}{{.}}{{$}}{{end}}', "<no value><no value>"),
+        ('{{block "b" .Deep.Er}}{{.Here}}{{end}}{{template "b" $.Deep.Er}}', "11"),
+        ('{{define "x"}} {{end}}{{define "x"}}second{{end}}{{template "x"}}', "second"),
         ("{{slice .Name 1 3}} {{html `<a>`}} {{urlquery `a b`}}", "we &lt;a&gt; a+b"),
     ],
 )
@@ -63,6 +67,31 @@ def test_missing_fields_are_errors_with_their_place() -> None:
     assert str(caught.value) == (
         'template: :2:9: executing "" at <.Deep.Nope>: map has no entry for key "Nope"'
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ('{{template "no"}}', 'executing "" at <{{template "no"}}>: template "no" not defined'),
+        ('{{define "x"}}{{.No}}{{end}}{{template "x" .}}', 'executing "x" at <.No>: map has no'),
+        (
+            '{{define "x"}}{{template "x"}}{{end}}{{template "x"}}',
+            "exceeded maximum template depth",
+        ),
+        ('{{define "x"}}1{{end}}{{define "x"}}2{{end}}', 'multiple definition of template "x"'),
+        ('{{if .On}}{{define "x"}}1{{end}}{{end}}', "unexpected <define> in command"),
+        ('{{$v := 1}}{{define "x"}}{{$v}}{{end}}', 'undefined variable "$v"'),
+        (
+            '{{range .List}}{{template "x"}}{{end}}{{define "x"}}{{break}}{{end}}',
+            "outside {{range}}",
+        ),
+        ("{{template .Name}}", 'unexpected ".Name" in template clause'),
+    ],
+)
+def test_a_named_template_fails_as_in_go(template: str, message: str) -> None:
+    with pytest.raises((TemplateError, TemplateSyntaxError)) as caught:
+        render(template, DATA)
+    assert message in str(caught.value)
 
 
 def test_a_struct_names_its_type() -> None:

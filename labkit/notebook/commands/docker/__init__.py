@@ -69,6 +69,8 @@ COMMANDS = Tree(
 """,  # noqa: E501 - wrapped when printed
 )
 
+_LOG_LEVELS = frozenset({"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"})
+
 # Commands of Docker that this client does not have; the real client can be pointed at the lab.
 _ELSEWHERE = frozenset(
     {
@@ -123,6 +125,8 @@ def _main(argv: Sequence[str], client: Client, surface: Surface, cwd: Path) -> i
     if options["version"]:
         surface.out(f"Docker version {CLIENT_VERSION}, build labkit\n")
         return 0
+    if options["log-level"] not in _LOG_LEVELS:
+        raise CommandError(f"Unable to parse logging level: {options['log-level']}")
     if options["host"] or options["context"]:
         from labkit.notebook.client import Client
 
@@ -131,19 +135,28 @@ def _main(argv: Sequence[str], client: Client, surface: Surface, cwd: Path) -> i
             context=options["context"] or None,
         )
     if words[:1] == ["help"]:
-        return _help_topic(words[1:], surface, columns)
+        return _help_topic(words[1:], client, surface, columns)
     if not words:
         surface.out(help_text(COMMANDS, "", None, columns))
         return 0
     return _dispatch(words, client, surface, cwd, columns)
 
 
-def _help_topic(words: Sequence[str], surface: Surface, columns: int) -> int:
+def _help_topic(words: Sequence[str], client: Client, surface: Surface, columns: int) -> int:
     path, command, rest = COMMANDS.find(words)
     if rest and command is None:
         raise CommandError(f"unknown help topic: {' '.join(words)}")
-    surface.out(help_text(COMMANDS, path, command, columns))
+    surface.out(help_text(COMMANDS, path, command, columns, foreign=_foreign(client)))
     return 0
+
+
+def _foreign(client: Client) -> str:
+    """What ends the sentence of a flag that this engine does not have; "" without an engine."""
+    try:
+        answer = client.request("GET", "/_ping")
+    except (AttributeError, LabkitError):
+        return ""
+    return "(Windows only)" if answer.headers.get("Ostype", "linux") == "linux" else ""
 
 
 def _dispatch(
@@ -163,7 +176,7 @@ def _dispatch(
     except FlagHelp as request:
         if request.deprecated:
             surface.out("Flag shorthand -h has been deprecated, use --help\n")
-        surface.out(help_text(COMMANDS, path, command, columns))
+        surface.out(help_text(COMMANDS, path, command, columns, foreign=_foreign(client)))
         return 0
     except FlagError as error:
         usage = f"{name} {command.usage}".rstrip()

@@ -164,6 +164,13 @@ def copy(call: Call) -> None:
         _copy_to(call, source[1], *target)
 
 
+def _is_quiet(call: Call) -> bool:
+    """Where nobody watches, nothing is said, unless it is asked for."""
+    if call.flags.given("quiet"):
+        return bool(call.flags["quiet"])
+    return not getattr(call.surface, "stdout_is_terminal", False)
+
+
 def _stat(call: Call, container: str, path: str) -> dict[str, Any]:
     response = call.client.request(
         "HEAD", f"/containers/{container}/archive", query={"path": path}, check=False
@@ -204,7 +211,7 @@ def _copy_from(call: Call, container: str, path: str, target: str) -> None:
         root = json.loads(base64.b64decode(header)).get("name") or posixpath.basename(path)
         folder, renamed = _destination(destination, target, root, path)
         size = _extract(call, answer, folder, root, renamed)
-    if not call.flags["quiet"]:
+    if not _is_quiet(call):
         shown = os.path.abspath(destination)
         call.surface.err(f"Successfully copied {format_size(size)} to {shown}\n")
 
@@ -214,10 +221,11 @@ def _destination(destination: Path, target: str, root: str, path: str) -> tuple[
     only_content = path.endswith("/.")
     if destination.is_dir():
         return destination, "." if only_content else root
+    parent = os.path.dirname(os.path.abspath(destination))
+    if not os.path.isdir(parent):
+        raise CommandError(f'invalid output path: directory "{parent}" does not exist')
     if target.endswith("/"):
-        raise CommandError(f"destination directory {target} does not exist")
-    if not destination.parent.is_dir():
-        raise CommandError(f"invalid output path: directory {destination.parent} does not exist")
+        raise CommandError("no such directory")
     return destination.parent, destination.name
 
 
@@ -266,7 +274,7 @@ def _copy_to(call: Call, source: str, container: str, path: str) -> None:
             yield data
 
     _put(call, container, folder, body())
-    if not call.flags["quiet"]:
+    if not _is_quiet(call):
         call.surface.err(f"Successfully copied {format_size(counted[0])} to {container}:{path}\n")
 
 
@@ -279,7 +287,7 @@ def _place_in_container(call: Call, container: str, path: str, local: Path) -> t
         if error.status != 404:
             raise
         if path.endswith("/") and not local.is_dir():
-            raise CommandError(f"destination directory {container}:{path} does not exist") from None
+            raise CommandError("no such directory", hint=f"there is no {path} in it") from None
         clean = absolute.rstrip("/")
         return posixpath.dirname(clean) or "/", posixpath.basename(clean)
     if found.get("mode", 0) & _LINK and found.get("linkTarget"):
@@ -288,7 +296,7 @@ def _place_in_container(call: Call, container: str, path: str, local: Path) -> t
     if found.get("mode", 0) & _DIRECTORY:
         return absolute, local.name
     if local.is_dir():
-        raise CommandError(f"cannot copy directory to {container}:{path}: it is a file there")
+        raise CommandError("cannot copy directory", hint=f"{path} is a file in {container}")
     return posixpath.dirname(absolute) or "/", posixpath.basename(absolute)
 
 

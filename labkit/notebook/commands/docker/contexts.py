@@ -7,13 +7,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import CommandError
+from labkit.notebook.commands.docker.context_store import load_context, places
 from labkit.notebook.commands.formatting import View, show
 from labkit.notebook.endpoint import config_folder, load_config, read_contexts
 
 if TYPE_CHECKING:
     from labkit.notebook.commands.tree import Call
 
-__all__ = ["inspect", "listing", "show_current", "use"]
+__all__ = ["inspect", "listing", "set_current", "show_current", "use"]
 
 _VIEW = View(
     type_name="*formatter.clientContextContext",
@@ -22,7 +23,7 @@ _VIEW = View(
         "Description": "DESCRIPTION",
         "DockerEndpoint": "DOCKER ENDPOINT",
         "Error": "ERROR",
-        "Current": "CURRENT",
+        "Current": "",  # a mark, not a column
     },
     table="{{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
     quiet="{{.Name}}",
@@ -61,6 +62,12 @@ def listing(call: Call) -> None:
         )
     rows.sort(key=lambda row: str(row["Name"]))
     show(call.surface, _VIEW, rows, call.flags["format"], quiet=call.flags["quiet"])
+    if os.environ.get("DOCKER_HOST"):
+        call.surface.err(
+            "Warning: DOCKER_HOST environment variable overrides the active context. To use a "
+            "context, either set the global --context flag, or unset DOCKER_HOST environment "
+            "variable.\n"
+        )
 
 
 def show_current(call: Call) -> None:
@@ -70,16 +77,22 @@ def show_current(call: Call) -> None:
 
 def use(call: Call) -> None:
     """Make a context the current one, in Docker's own configuration file."""
-    import hashlib
-
     name = call.args[0]
-    if name != "default" and name not in read_contexts():
-        key = hashlib.sha256(name.encode()).hexdigest()
-        folder = config_folder() / "contexts" / "meta" / key
-        raise CommandError(
-            f'context "{name}": context not found: open {folder}/meta.json: '
-            "no such file or directory"
+    if name != "default":
+        load_context(name)
+    set_current(name)
+    call.surface.out(f"{name}\n")
+    call.surface.err(f'Current context is now "{name}"\n')
+    if name != "default" and os.environ.get("DOCKER_HOST"):
+        call.surface.err(
+            "Warning: DOCKER_HOST environment variable overrides the active context. To use "
+            f'"{name}", either set the global --context flag, or unset DOCKER_HOST environment '
+            "variable.\n"
         )
+
+
+def set_current(name: str) -> None:
+    """Write the current context into Docker's configuration file. Raises CommandError."""
     config = load_config()
     if name == "default":
         config.pop("currentContext", None)
@@ -94,21 +107,11 @@ def use(call: Call) -> None:
             temporary.replace(file)
         except OSError as error:
             raise CommandError(f"cannot write {file}: {error.strerror}") from None
-    call.surface.out(f"{name}\n")
-    call.surface.err(f'Current context is now "{name}"\n')
-    if name != "default" and os.environ.get("DOCKER_HOST"):
-        call.surface.err(
-            "Warning: DOCKER_HOST environment variable overrides the active context. To use "
-            f'"{name}", either set the global --context flag, or unset DOCKER_HOST environment '
-            "variable.\n"
-        )
 
 
 def inspect(call: Call) -> int:
     """Details of contexts."""
     from labkit.notebook.commands.docker.inspect import print_found
-
-    contexts = read_contexts()
 
     def fetch(name: str) -> dict[str, Any]:
         if name == "default":
@@ -120,8 +123,13 @@ def inspect(call: Call) -> int:
                 "TLSMaterial": {},
                 "Storage": {"MetadataPath": "<IN MEMORY>", "TLSPath": "<IN MEMORY>"},
             }
-        if name not in contexts:
-            raise CommandError(f'context "{name}" does not exist')
-        return contexts[name]
+        folder, secrets = places(name)
+        docker = secrets / "docker"
+        files = sorted(file.name for file in docker.iterdir()) if docker.is_dir() else []
+        return {
+            **load_context(name),
+            "TLSMaterial": {"docker": files} if files else {},
+            "Storage": {"MetadataPath": str(folder), "TLSPath": str(secrets)},
+        }
 
     return print_found(call, fetch, call.args or [_current(call)])

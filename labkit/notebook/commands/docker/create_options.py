@@ -231,7 +231,7 @@ def _security(flags: Flags, cwd: Path) -> tuple[dict[str, Any], list[str] | None
         if not equals and name != "no-new-privileges":
             name, colon, value = text.partition(":")
             if not colon:
-                raise CommandError(f'invalid --security-opt: "{text}"')
+                raise CommandError(f'Invalid --security-opt: "{text}"')
         if name == "systempaths" and value == "unconfined":
             paths = {"MaskedPaths": [], "ReadonlyPaths": []}
             continue

@@ -19,8 +19,15 @@ from labkit.notebook.commands.docker.rows import (
     rfc_to_go,
     volume_row,
 )
-from labkit.notebook.commands.formatting import View, escape_markup, listing, show
-from labkit.notebook.commands.gotemplate import go_json
+from labkit.notebook.commands.formatting import (
+    View,
+    check_format,
+    escape_markup,
+    format_text,
+    listing,
+    show,
+)
+from labkit.notebook.commands.gotemplate import TemplateError, go_json, render
 
 if TYPE_CHECKING:
     from labkit.notebook.commands.tree import Call
@@ -98,7 +105,8 @@ def _summary(usage: Mapping[str, Any]) -> list[dict[str, str]]:
     size = sum(c.get("SizeRw") or 0 for c in containers)
     volumes = usage.get("Volumes") or []
     volume_size = sum(_usage(v)["Size"] for v in volumes if _usage(v)["Size"] != -1)
-    free = sum(_usage(v)["Size"] for v in volumes if _usage(v)["RefCount"] == 0)
+    # -1 is a size that nobody has measured
+    free = sum(max(0, _usage(v)["Size"]) for v in volumes if _usage(v)["RefCount"] == 0)
     cache = usage.get("BuildCache") or []
     cache_size = sum(item["Size"] for item in cache)
     cache_free = sum(
@@ -188,8 +196,9 @@ def disk_usage(call: Call) -> None:
         plain = {kind: _plain(found) for kind, found in rows.items()}
         call.surface.out(escape_markup(go_json(plain)))  # without a newline, as the client has it
         return
-    if flags["format"]:
-        raise CommandError("the format and the verbose options conflict")
+    if flags["format"] not in ("", "table"):
+        _evaluate(call, usage)
+        return
     rows = _rows(usage, truncate=True)
     cache_size = sum(item["Size"] for item in usage.get("BuildCache") or ())
     for title, view, kind in (
@@ -200,6 +209,16 @@ def disk_usage(call: Call) -> None:
     ):
         call.surface.out(f"{title}\n")
         call.surface.out(listing(view, rows[kind]).text)
+
+
+def _evaluate(call: Call, usage: Mapping[str, Any]) -> None:
+    """A template on all rows at once; the client adds no newline."""
+    text, _ = format_text(_SUMMARY, call.flags["format"])
+    try:
+        rows = _rows(usage, truncate=True)
+        call.surface.out(render(check_format(text), rows, type_name=_SUMMARY.type_name))
+    except TemplateError as error:
+        raise CommandError(str(error)) from None
 
 
 def _plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import CommandError
 from labkit.notebook.apierrors import ApiError
 from labkit.notebook.commands.docker.create_options import read_environment
 from labkit.notebook.commands.docker.session import (
     Detached,
     check_terminal,
+    not_upgraded,
     parse_detach_keys,
     pump,
     raw_terminal,
@@ -26,7 +26,6 @@ def execute(call: Call) -> int:
     flags, client, surface = call.flags, call.client, call.surface
     name, argv = call.args[0], call.args[1:]
     detach, tty, interactive = flags["detach"], flags["tty"], flags["interactive"]
-    keys = parse_detach_keys(flags["detach-keys"]) if tty else b""
     size = getattr(surface, "terminal_size", None)
     console = list(size()) if tty and size is not None else None
     body: dict[str, Any] = {
@@ -58,7 +57,8 @@ def execute(call: Call) -> int:
     try:
         stream = client.hijack(f"/exec/{identifier}/start", json=start)
     except ApiError as error:
-        raise _start_failure(error) from None
+        raise not_upgraded(error) from None
+    keys = parse_detach_keys(flags["detach-keys"]) if tty else b""
     stdin = surface.stdin if interactive else None
     try:
         if tty:
@@ -72,7 +72,3 @@ def execute(call: Call) -> int:
         return 0
     state = client.request("GET", f"/exec/{identifier}/json").json()
     return int(state.get("ExitCode") or 0)
-
-
-def _start_failure(error: ApiError) -> CommandError:
-    return CommandError(error.sentence, 1, hint=error.hint)

@@ -11,6 +11,7 @@ from labkit.notebook.apierrors import ConnectFailed
 from labkit.notebook.commands.gotemplate import (
     GoMap,
     GoNil,
+    GoNilMap,
     GoStruct,
     Template,
     TemplateError,
@@ -76,7 +77,7 @@ def _as_go(value: Any, key: str = "") -> Any:
     if value is None:
         if key in _POINTERS:
             return None
-        return GoMap() if key in _MAPS else GoNil()
+        return GoNilMap() if key in _MAPS else GoNil()
     if isinstance(value, dict):
         inside_map = _is_map(value, key)
         items = {
@@ -121,7 +122,7 @@ def print_found(call: Call, fetch: Fetch, references: Sequence[str] | None = Non
             continue
         if template is not None:
             try:
-                lines.append(render(template, _as_go(value)))
+                lines.append(_evaluate(template, value))
             except TemplateError as error:
                 errors.append(CommandError(f"template parsing error: {error}"))
                 break
@@ -137,6 +138,15 @@ def print_found(call: Call, fetch: Fetch, references: Sequence[str] | None = Non
     if errors and errors[0].hint and give_hint is not None:
         give_hint(errors[0].hint)
     return 1 if errors else 0
+
+
+def _evaluate(template: Template, value: Any) -> str:
+    """The template on the API's types; where those fail on the JSON itself, whose every missing key
+    is an error, and whose error is the one that is shown."""
+    try:
+        return render(template, _as_go(value))
+    except TemplateError:
+        return render(template, value)
 
 
 def _print(call: Call, as_list: bool, found: list[Any], lines: list[str]) -> None:
@@ -209,9 +219,14 @@ def anything(call: Call) -> int:
         for path in paths:
             if path.startswith(_OPTIONAL) and not kind:
                 call.client.request("GET", "/info")  # a swarm manager would have more kinds
-            query = {"size": call.flags["size"] and path.startswith("/containers")}
+            is_container = path.startswith("/containers")
+            query = {"size": call.flags["size"] and is_container}
             try:
-                return call.client.request("GET", path.format(reference), query=query).json()
+                found = call.client.request("GET", path.format(reference), query=query).json()
+                if call.flags["size"] and not is_container:
+                    word = next(name for name, known in _KINDS.items() if known == path)
+                    call.surface.err(f"WARNING: --size ignored for {word}\n")
+                return found
             except LabkitError as error:
                 status = getattr(error, "status", 0)
                 if kind:

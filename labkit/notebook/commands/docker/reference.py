@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 from labkit.base.errors import CommandError
+from labkit.notebook.commands.gotext import go_quote
 
-__all__ = ["ImageName", "parse_image_name"]
+__all__ = ["ImageName", "check_platform", "parse_image_name"]
 
 _PATH = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z"
@@ -77,3 +78,29 @@ def parse_image_name(text: str) -> ImageName:
     if not _PATH.match(path) or not _DOMAIN.match(domain) or (colon and not _TAG.match(tag)):
         raise _invalid()
     return ImageName(domain, path, tag, digest)
+
+
+_PLATFORM_WORDS = frozenset(
+    {
+        *("linux", "windows", "darwin", "freebsd", "amd64", "arm64", "arm", "386", "i386"),
+        *("x86_64", "aarch64", "armhf", "armel", "riscv64", "ppc64le", "s390x", "mips64le"),
+        *("loong64", "wasm", "js", "android", "netbsd", "openbsd", "solaris", "plan9", "aix"),
+    }
+)
+
+
+def check_platform(text: str) -> None:
+    """Refuse what is no OS[/ARCH[/VARIANT]], in the client's words."""
+    problem = f"error parsing specified platform: {go_quote(text)}"
+    parts = text.split("/")
+    for part in parts:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+(\([A-Za-z0-9_.-]+\))?", part):
+            raise CommandError(
+                f"error parsing specified platform: {go_quote(part)} is an invalid component of "
+                f"{go_quote(text)}: platform specifier component must match "
+                '"^[A-Za-z0-9_.-]+$": invalid argument'
+            )
+    if len(parts) > 3:
+        raise CommandError(f"{problem}: cannot parse platform specifier: invalid argument")
+    if len(parts) == 1 and text.lower() not in _PLATFORM_WORDS:
+        raise CommandError(f"{problem}: unknown operating system or architecture: invalid argument")

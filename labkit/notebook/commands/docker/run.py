@@ -9,11 +9,12 @@ from labkit.base.errors import CommandError, LabkitError
 from labkit.notebook.apierrors import ApiError, ConnectFailed
 from labkit.notebook.commands.docker.create_options import create_body
 from labkit.notebook.commands.docker.images import pull_image
-from labkit.notebook.commands.docker.reference import parse_image_name
+from labkit.notebook.commands.docker.reference import check_platform, parse_image_name
 from labkit.notebook.commands.docker.session import (
     Detached,
     check_terminal,
     forward_signals,
+    not_upgraded,
     parse_detach_keys,
     proxy_interrupts,
     pump,
@@ -59,10 +60,6 @@ def _start_code(message: str) -> int:
 # -- create --------------------------------------------------------------------------------
 
 
-def _missing_image(error: ApiError) -> bool:
-    return error.status == 404 and "no such image" in error.message.lower()
-
-
 def _check_pull(call: Call) -> None:
     policy = call.flags["pull"]
     if policy not in ("always", "missing", "never"):
@@ -81,11 +78,14 @@ def _create(call: Call, body: dict[str, Any]) -> str:
         parse_image_name(image)
     if policy == "always":
         _pull_for_run(call, image)
+    if flags["platform"]:
+        check_platform(flags["platform"])
     query = {"name": flags["name"] or None, "platform": flags["platform"] or None}
     try:
         answer = client.request("POST", "/containers/create", query=query, json=body).json()
     except ApiError as error:
-        if policy != "missing" or not _missing_image(error):
+        # The client takes every 404 for a missing image, also that of a missing --volumes-from.
+        if policy != "missing" or error.status != 404:
             raise
         if not flags["quiet"]:
             surface.err(f"Unable to find image '{parse_image_name(image).shown()}' locally\n")
@@ -165,7 +165,6 @@ def _run(call: Call) -> int:
         body["StdinOnce"] = False
     else:
         check_terminal(call.surface, stdin=body["AttachStdin"], tty=body["Tty"])
-    keys = parse_detach_keys(flags["detach-keys"]) if body["Tty"] else b""
     size = getattr(call.surface, "terminal_size", None)
     if body["Tty"] and size is not None:
         body["HostConfig"]["ConsoleSize"] = list(size())
@@ -187,6 +186,7 @@ def _run(call: Call) -> int:
         waiting.close()
         raise
     with waiting:
+        keys = parse_detach_keys(flags["detach-keys"]) if body["Tty"] else b""
         return _follow(call, container, body, stream, waiting, keys)
 
 
@@ -232,7 +232,10 @@ def _attach_to(
         "logs": logs,
         "detachKeys": detach_keys or None,
     }
-    return call.client.hijack(f"/containers/{container}/attach", query=query)
+    try:
+        return call.client.hijack(f"/containers/{container}/attach", query=query)
+    except ApiError as error:
+        raise not_upgraded(error) from None
 
 
 def _wait(call: Call, container: str, condition: str) -> StreamResponse:
@@ -291,7 +294,6 @@ def _start_query(call: Call) -> dict[str, Any]:
 def _start_attached(call: Call, name: str) -> int:
     found = call.client.request("GET", f"/containers/{name}/json").json()
     container, config = found["Id"], found["Config"]
-    keys = parse_detach_keys(call.flags["detach-keys"])
     stdin = bool(call.flags["interactive"] and config.get("OpenStdin"))
     body = {
         "AttachStdin": stdin,
@@ -307,13 +309,13 @@ def _start_attached(call: Call, name: str) -> int:
         except BaseException:
             stream.close()
             raise
+        keys = parse_detach_keys(call.flags["detach-keys"])
         return _follow(call, container, body, stream, waiting, keys)
 
 
 def attach(call: Call) -> int:
     """Attach to a running container."""
     name, flags = call.args[0], call.flags
-    keys = parse_detach_keys(flags["detach-keys"])
     found = call.client.request("GET", f"/containers/{name}/json").json()
     state = found["State"]
     for key, sentence in (
@@ -336,4 +338,5 @@ def attach(call: Call) -> int:
             # Another size for a moment makes the program inside draw its screen again.
             query = {"h": rows + 1, "w": columns + 1}
             call.client.request("POST", f"/containers/{container}/resize", query=query)
+        keys = parse_detach_keys(flags["detach-keys"])
         return _follow(call, container, body, stream, waiting, keys)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from labkit.base.errors import CommandError, LabkitError
 
 if TYPE_CHECKING:
+    from labkit.notebook.apierrors import ApiError
     from labkit.notebook.client import Client, HijackedStream
     from labkit.notebook.commands.surface import Surface
 
@@ -21,6 +22,7 @@ __all__ = [
     "Detached",
     "check_terminal",
     "forward_signals",
+    "not_upgraded",
     "parse_detach_keys",
     "proxy_interrupts",
     "pump",
@@ -57,6 +59,13 @@ def parse_detach_keys(text: str) -> bytes:
         else:
             raise CommandError(f"invalid detach keys: Unknown character: '{key}'")
     return bytes(keys)
+
+
+def not_upgraded(error: ApiError) -> CommandError:
+    """The client's words where the engine refuses to turn a request into a stream."""
+    return CommandError(
+        f"unable to upgrade to tcp, received {error.status}", hint=error.hint or error.message
+    )
 
 
 class _KeyWatch:

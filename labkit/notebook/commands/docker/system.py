@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["info", "version"]
 
+_SYNTAX = 64
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -41,6 +42,11 @@ def _client_version(call: Call) -> dict[str, Any]:
         "BuildTime": "",
         "Context": call.client.context_name or "default",
     }
+
+
+def _for_templates(client: Mapping[str, Any]) -> dict[str, Any]:
+    """Templates go by the names of the client's types, which JSON spells differently."""
+    return {**client, "APIVersion": client["ApiVersion"]}
 
 
 def _pairs(indent: int, pairs: list[tuple[str, Any]]) -> str:
@@ -105,13 +111,25 @@ def _evaluate(template: str, data: Mapping[str, Any], name: str, type_name: str)
     try:
         return render(template, data, type_name=type_name)
     except TemplateSyntaxError as error:
-        raise CommandError(f"template parsing error: {error}", 64) from None
+        raise CommandError(f"template parsing error: {error}", _SYNTAX) from None
     except TemplateError as error:
         text = str(error)
         if name:
             text = text.replace("template: :", f"template: {name}:", 1)
             text = text.replace('executing ""', f'executing "{name}"', 1)
         raise CommandError(text) from None
+
+
+def _print_evaluated(
+    call: Call, template: str, data: Mapping[str, Any], name: str, type_name: str
+) -> None:
+    """The evaluated template; where that fails the client still ends the line it began."""
+    try:
+        call.surface.out(_evaluate(template, data, name, type_name) + "\n")
+    except CommandError as error:
+        if error.exit_code != _SYNTAX:
+            call.surface.out("\n")
+        raise
 
 
 def version(call: Call) -> int:
@@ -125,12 +143,11 @@ def version(call: Call) -> int:
     except LabkitError as error:
         failure = error
     template = call.flags["format"]
-    data = {"Client": client, "Server": server and _with_short_names(server)}
+    data = {"Client": _for_templates(client), "Server": server and _with_short_names(server)}
     if template == "json":
         call.surface.out(go_json({"Client": client, "Server": server}) + "\n")
     elif template:
-        text = _evaluate(template, data, "version", "system.versionInfo")
-        call.surface.out(text + "\n")
+        _print_evaluated(call, template, data, "version", "system.versionInfo")
     else:
         call.surface.out(_client_text(client))
         if server is not None:
@@ -141,8 +158,9 @@ def version(call: Call) -> int:
 
 
 def _with_short_names(server: Mapping[str, Any]) -> dict[str, Any]:
-    """Templates also know APIVersion, as the client's type spells it."""
-    return {**server, "APIVersion": server.get("ApiVersion", "")}
+    """Templates also know APIVersion, as the client's type spells it, and what JSON leaves out."""
+    missing = {"Experimental": False, "BuildTime": "", "KernelVersion": "", "MinAPIVersion": ""}
+    return {**missing, **server, "APIVersion": server.get("ApiVersion", "")}
 
 
 def _security(options: list[str]) -> str:
@@ -276,7 +294,7 @@ def info(call: Call) -> int:
         if template == "json":
             call.surface.out(go_json(described) + "\n")
         else:
-            call.surface.out(_evaluate(template, described, "", "system.dockerInfo") + "\n")
+            _print_evaluated(call, template, described, "", "system.dockerInfo")
     else:
         call.surface.out(
             f"Client: labkit\n Version:    {client['Version']}\n"

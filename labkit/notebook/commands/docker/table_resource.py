@@ -135,6 +135,7 @@ RESOURCE_COMMANDS = (
 -d, --driver string           | Specify volume driver name (default "local")
     --group string            | Cluster Volume group (cluster volumes)
     --label list              | Set metadata for a volume
+!   --name string             | Specify volume name
     --limit-bytes bytes       | Minimum size of the Cluster Volume in bytes
 -o, --opt map                 | Set driver specific options (default map[])
     --required-bytes bytes    | Maximum size of the Cluster Volume in bytes
@@ -189,6 +190,17 @@ RESOURCE_COMMANDS = (
 -a, --all           | Remove all unused volumes, not just anonymous ones
     --filter filter | Provide filter values (e.g. "label=<label>")
 -f, --force         | Do not prompt for confirmation
+""",
+    ),
+    Command(
+        "volume update",
+        "[OPTIONS] [VOLUME]",
+        "Update a volume (cluster volumes only)",
+        "volumes:update",
+        operands=(1, 1),
+        completes="volume",
+        flags="""
+    --availability string | Cluster Volume availability ("active", "pause", "drain") (default "active")
 """,
     ),
     Command(

@@ -12,6 +12,30 @@ from labkit.notebook.commands.tree import Command
 
 __all__ = ["SYSTEM_COMMANDS"]
 
+_ENDPOINT = """
+
+Docker endpoint config:
+
+NAME                DESCRIPTION
+from                Copy named context's Docker endpoint configuration
+host                Docker endpoint on which to connect
+ca                  Trust certs signed only by this CA
+cert                Path to TLS certificate file
+key                 Path to TLS key file
+skip-tls-verify     Skip TLS certificate validation
+
+Example:
+
+"""
+
+
+def _about(sentence: str, word: str) -> str:
+    return (
+        f'{sentence}{_ENDPOINT}$ docker context {word} my-context --description "some description" '
+        '--docker "host=tcp://myserver:2376,ca=~/ca-file,cert=~/cert-file,key=~/key-file"'
+    )
+
+
 SYSTEM_COMMANDS = (
     Command(
         "system df",
@@ -100,6 +124,57 @@ SYSTEM_COMMANDS = (
                     | 'json':             Print in JSON format
                     | 'TEMPLATE':         Print output using the given Go template.
                     | Refer to https://docs.docker.com/go/formatting/ for more information about formatting output with templates
+""",
+    ),
+    Command(
+        "context create",
+        "[OPTIONS] CONTEXT",
+        _about("Create a context", "create"),
+        "context_store:create",
+        operands=(1, 1),
+        flags="""
+    --description string     | Description of the context
+    --docker stringToString  | set the docker endpoint (default [])
+    --from string            | create context from a named context
+""",
+    ),
+    Command(
+        "context export",
+        "[OPTIONS] CONTEXT [FILE|-]",
+        "Export a context to a tar archive FILE or a tar stream on STDOUT.",
+        "context_store:export",
+        operands=(1, 2),
+        completes="context",
+    ),
+    Command(
+        "context import",
+        "CONTEXT FILE|-",
+        "Import a context from a tar or zip file",
+        "context_store:import_context",
+        operands=(2, 2),
+    ),
+    Command(
+        "context rm",
+        "CONTEXT [CONTEXT...]",
+        "Remove one or more contexts",
+        "context_store:remove",
+        operands=(1, None),
+        spellings=("context remove",),
+        completes="context",
+        flags="""
+-f, --force | Force the removal of a context in use
+""",
+    ),
+    Command(
+        "context update",
+        "[OPTIONS] CONTEXT",
+        _about("Update a context", "update"),
+        "context_store:update",
+        operands=(1, 1),
+        completes="context",
+        flags="""
+    --description string    | Description of the context
+    --docker stringToString | set the docker endpoint (default [])
 """,
     ),
     Command(

@@ -10,7 +10,7 @@ from labkit.notebook.commands.docker.create_options import mapping
 if TYPE_CHECKING:
     from labkit.notebook.commands.tree import Call
 
-__all__ = ["create", "remove"]
+__all__ = ["create", "remove", "update"]
 
 
 def create(call: Call) -> None:
@@ -21,8 +21,14 @@ def create(call: Call) -> None:
         body["DriverOpts"] = mapping(flags["opt"])
     if flags["label"]:
         body["Labels"] = mapping(flags["label"])
-    if call.args:
-        body["Name"] = call.args[0]
+    name = call.args[0] if call.args else flags["name"]
+    if call.args and flags["name"]:
+        raise CommandError(
+            "conflicting options: cannot specify a volume-name through both --name and as a "
+            "positional arg"
+        )
+    if name:
+        body["Name"] = name
     answer = call.client.request("POST", "/volumes/create", json=body).json()
     call.surface.out(f"{answer['Name']}\n")
 
@@ -41,3 +47,14 @@ def remove(call: Call) -> int:
             continue
         call.surface.out(f"{name}\n")
     return failed
+
+
+def update(call: Call) -> None:
+    """Change a volume of a cluster; every other kind is refused, as Docker's client does."""
+    found = call.client.request("GET", f"/volumes/{call.args[0]}").json()
+    if not found.get("ClusterVolume"):
+        raise CommandError("can only update cluster volumes")
+    spec = {**found["ClusterVolume"]["Spec"], "Availability": call.flags["availability"]}
+    version = found["ClusterVolume"]["Version"]["Index"]
+    query = {"version": version}
+    call.client.request("PUT", f"/volumes/{call.args[0]}", query=query, json={"Spec": spec})
