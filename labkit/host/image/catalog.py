@@ -7,8 +7,9 @@ nothing that a pull cannot bring back.
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -23,7 +24,7 @@ from labkit.host.image.standins.machine import architecture
 from labkit.host.image.store import ImageStore
 from labkit.host.image.tarwrite import TarWriter
 
-__all__ = ["STAND_IN_LABEL", "Built", "Catalog", "CatalogEntry"]
+__all__ = ["REFUSED", "STAND_IN_LABEL", "Built", "BuiltLayer", "Catalog", "CatalogEntry"]
 
 STAND_IN_LABEL = "org.labkit.stand-in"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -50,14 +51,21 @@ class CatalogEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """One layer, by both its names. `size` is its bytes as it would travel."""
+
+    diff_id: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
     """What `Catalog.build` made."""
 
     image_id: str
     manifest_digest: str
-    layer_digest: str
-    layer_size: int
-    """Bytes as it would travel."""
+    layers: tuple[BuiltLayer, ...]
     summary: str
 
 
@@ -65,9 +73,31 @@ _ENTRIES = (
     CatalogEntry("alpine", "busybox userland in Alpine's clothes", "alpine", "build_alpine"),
     CatalogEntry("busybox", "busybox of this machine", "busybox", "build_busybox"),
     CatalogEntry("debian", "this machine's GNU userland", "debian", "build_debian"),
+    CatalogEntry("docker", "the docker client", "tools", "build_docker"),
     CatalogEntry("hello-world", "a greeting that explains itself", "hello", "build_hello"),
+    CatalogEntry("httpd", "Debian's Apache httpd", "servers", "build_httpd"),
+    CatalogEntry("mariadb", "Debian's MariaDB", "databases", "build_mariadb"),
+    CatalogEntry("mysql", "Debian's MariaDB, which speaks MySQL", "databases", "build_mysql"),
+    CatalogEntry("nginx", "Debian's nginx", "servers", "build_nginx"),
+    CatalogEntry("node", "this machine's or Debian's Node.js", "languages", "build_node"),
+    CatalogEntry("postgres", "Debian's PostgreSQL", "databases", "build_postgres"),
+    CatalogEntry("python", "Debian's CPython", "languages", "build_python"),
+    CatalogEntry("redis", "Debian's redis", "servers", "build_redis"),
+    CatalogEntry("registry", "Debian's docker-registry", "tools", "build_registry"),
     CatalogEntry("ubuntu", "this machine's GNU userland", "debian", "build_ubuntu"),
 )
+
+REFUSED: Mapping[str, str] = {
+    "mongo": "MongoDB's licence keeps it out of Debian, so there is nothing to build it from",
+    "centos": "its packages are not Debian's; debian and ubuntu have the same commands but yum",
+    "fedora": "its packages are not Debian's; debian and ubuntu have the same commands but dnf",
+    "nextcloud": "it is an application that its own makers package",
+    "java": "a Java development kit is too large to be built while you wait",
+    "openjdk": "a Java development kit is too large to be built while you wait",
+    "maven": "a Java development kit is too large to be built while you wait",
+    "golang": "a Go toolchain is too large to be built while you wait",
+}
+"""Names the course meets that no stand-in is built for, and why."""
 
 
 class Catalog:
@@ -97,37 +127,53 @@ class Catalog:
     ) -> Built:
         """Build an entry into the store; the same machine gives the same digests.
 
-        `progress` hears (`Downloading` or `Extracting`, bytes done, bytes in all or 0).
+        `progress` hears (`Downloading` or `Extracting`, bytes done, bytes in all or 0). Raises
+        Unsupported naming what the machine lacks.
         """
         stand_in = entry.stand_in()
-        diff_id, layer_digest, size = _store_layer(store, stand_in, progress)
-        with store.lease(diff_id, layer_digest):
-            store.index.add_layer_blob(LayerBlob(diff_id, layer_digest, LAYER_TYPE, size))
-            config = _config(entry, stand_in, diff_id)
-            config_digest = store.blobs.put(config)
-            manifest = canonical_json(
-                {
-                    "schemaVersion": 2,
-                    "mediaType": MANIFEST_TYPE,
-                    "config": {
-                        "mediaType": CONFIG_TYPE,
-                        "digest": config_digest,
-                        "size": len(config),
-                    },
-                    "layers": [{"mediaType": LAYER_TYPE, "digest": layer_digest, "size": size}],
-                    "annotations": _labels(entry, stand_in),
-                }
-            )
+        chain = stand_in.chain()
+        layers: list[BuiltLayer] = []
+        with contextlib.ExitStack() as leases:
+            for one in chain:
+                layer = _store_layer(store, one, progress)
+                leases.enter_context(store.lease(layer.diff_id, layer.digest))
+                layers.append(layer)
+                store.index.add_layer_blob(
+                    LayerBlob(layer.diff_id, layer.digest, LAYER_TYPE, layer.size)
+                )
+            config = _config(entry, chain, layers)
+            manifest = _manifest(entry, stand_in, store.blobs.put(config), len(config), layers)
             manifest_digest = store.blobs.put(manifest)
             image_id = store.add_image(
                 config,
                 blobs=[
                     (manifest_digest, "manifest", MANIFEST_TYPE),
-                    (layer_digest, "layer", LAYER_TYPE),
+                    *((layer.digest, "layer", LAYER_TYPE) for layer in layers),
                 ],
                 origin="stand-in",
             )
-        return Built(image_id, manifest_digest, layer_digest, size, stand_in.summary)
+        return Built(image_id, manifest_digest, tuple(layers), stand_in.summary)
+
+
+def _manifest(
+    entry: CatalogEntry,
+    stand_in: StandIn,
+    config_digest: str,
+    config_size: int,
+    layers: Sequence[BuiltLayer],
+) -> bytes:
+    return canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": config_size},
+            "layers": [
+                {"mediaType": LAYER_TYPE, "digest": layer.digest, "size": layer.size}
+                for layer in layers
+            ],
+            "annotations": _labels(entry, stand_in),
+        }
+    )
 
 
 def _labels(entry: CatalogEntry, stand_in: StandIn) -> dict[str, str]:
@@ -138,23 +184,28 @@ def _labels(entry: CatalogEntry, stand_in: StandIn) -> dict[str, str]:
     }
 
 
-def _config(entry: CatalogEntry, stand_in: StandIn, diff_id: str) -> bytes:
-    created = format_time(stand_in.root.newest_ns // 1_000_000_000 * 1_000_000_000)
-    added = f"/bin/sh -c #(nop) ADD file:{diff_id[7:]} in / "
-    history: list[dict[str, Any]] = [
-        {"created": created, "created_by": added, "comment": f"stand-in: {stand_in.summary}"}
-    ]
-    history += [
-        {"created": created, "created_by": f"/bin/sh -c #(nop)  {step}", "empty_layer": True}
-        for step in stand_in.steps
-    ]
+def _config(entry: CatalogEntry, chain: Sequence[StandIn], layers: Sequence[BuiltLayer]) -> bytes:
+    history: list[dict[str, Any]] = []
+    created = ""
+    newest = 0
+    for one, layer in zip(chain, layers, strict=True):
+        newest = max(newest, one.root.newest_ns)
+        created = format_time(newest // 1_000_000_000 * 1_000_000_000)
+        added = f"/bin/sh -c #(nop) ADD file:{layer.diff_id[7:]} in / "
+        history.append(
+            {"created": created, "created_by": added, "comment": f"stand-in: {one.summary}"}
+        )
+        history += [
+            {"created": created, "created_by": f"/bin/sh -c #(nop)  {step}", "empty_layer": True}
+            for step in one.steps
+        ]
     return canonical_json(
         {
             "created": created,
             "architecture": architecture(),
             "os": "linux",
-            "config": {**stand_in.defaults, "Labels": _labels(entry, stand_in)},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "config": {**chain[-1].defaults, "Labels": _labels(entry, chain[-1])},
+            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
             "history": history,
         }
     )
@@ -162,8 +213,8 @@ def _config(entry: CatalogEntry, stand_in: StandIn, diff_id: str) -> bytes:
 
 def _store_layer(
     store: ImageStore, stand_in: StandIn, progress: Callable[[str, int, int], None]
-) -> tuple[str, str, int]:
-    """Write the layer blob and unpack it. Returns diff-id, digest and compressed size."""
+) -> BuiltLayer:
+    """Write the layer blob and unpack it."""
     writer = store.blobs.writer()
     # Level 1: a lab builds on demand while a student waits, and the disk has room.
     deflate = zlib.compressobj(1, wbits=31)
@@ -184,10 +235,10 @@ def _store_layer(
         raise
     known = store.index.layer_by_blob(digest)
     if known is not None and store.index.layer(known.diff_id) is not None:
-        return known.diff_id, digest, writer.size
+        return BuiltLayer(known.diff_id, digest, writer.size)
     with open(store.blobs.path(digest), "rb") as file:
         head = file.read(4)
         file.seek(0)
         row = store.layers.unpack(decompressor(file, head), None)
     progress("Extracting", writer.size, writer.size)
-    return row.diff_id, digest, writer.size
+    return BuiltLayer(row.diff_id, digest, writer.size)

@@ -13,13 +13,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from labkit.base.errors import InvalidParameter, NotFound, Unavailable
+from labkit.base.errors import (
+    InvalidParameter,
+    LabkitError,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from labkit.base.ids import short_id
 from labkit.host.image import sources
-from labkit.host.image.catalog import Built, Catalog, CatalogEntry
+from labkit.host.image.catalog import REFUSED, Built, BuiltLayer, Catalog, CatalogEntry
 from labkit.host.image.reference import DEFAULT_DOMAIN, DEFAULT_TAG, Reference, parse
 from labkit.host.image.registry.options import RegistryOptions
 from labkit.host.image.standins.machine import architecture
@@ -94,12 +100,43 @@ def _download(
     return work(store, reference, options.registry, options.platform)
 
 
-def _denied(reference: Reference, catalog: Catalog) -> NotFound:
+def _denied(reference: Reference, catalog: Catalog) -> LabkitError:
+    why = REFUSED.get(reference.path.removeprefix("library/"))
+    if why is not None:
+        return Unsupported(
+            f"no stand-in for {reference.familiar_name} can be built: {why}",
+            hint="with a network docker pull fetches the real image; without one, "
+            "labkit images load-bundle FILE brings it from a machine that has it",
+        )
     return NotFound(
         f"pull access denied for {reference.familiar_name}, repository does not exist or may "
         "require 'docker login': denied: requested access to the resource is denied",
         hint="no registry can be reached; this lab can build: " + ", ".join(catalog.names()),
     )
+
+
+async def _pinned(
+    store: ImageStore, reference: Reference, catalog: Catalog
+) -> AsyncIterator[dict[str, Any]]:
+    """A stand-in by digest: another host of this lab that built it pinned it, so build and see."""
+    fresh = store.find_id(str(reference)) is None
+    if fresh:
+        entry = catalog.resolve(replace(reference, digest="", tag=DEFAULT_TAG))
+        built = None
+        if entry is not None:
+            built = await asyncio.to_thread(catalog.build, entry, store)
+        if built is None or built.manifest_digest != reference.digest:
+            raise NotFound(
+                f"manifest for {reference.familiar} not found: manifest unknown: manifest unknown",
+                hint="a stand-in cannot have the digest of the real image; pull it by tag",
+            )
+        yield {"status": f"Pulling from {reference.path}", "id": reference.digest}
+        for line in _layer_lines(built):
+            yield line
+        await asyncio.to_thread(_name, store, reference, built)
+        yield {"status": f"Digest: {reference.digest}"}
+    words = "Downloaded newer image" if fresh else "Image is up to date"
+    yield {"status": f"Status: {words} for {reference.familiar}"}
 
 
 async def _stand_in(
@@ -112,14 +149,8 @@ async def _stand_in(
 ) -> AsyncIterator[dict[str, Any]]:
     """Build the stand-in and speak as a pull does."""
     if reference.digest:
-        pinned = store.find_id(str(reference))
-        if pinned is None:
-            raise NotFound(
-                f"manifest for {reference.familiar} not found: manifest unknown: manifest unknown",
-                hint="a stand-in cannot have the digest of the real image; pull it by tag",
-            )
-        entry_line = {"status": f"Status: Image is up to date for {reference.familiar}"}
-        yield entry_line
+        async for line in _pinned(store, reference, catalog):
+            yield line
         return
     if entry is None:
         raise _denied(reference, catalog)
@@ -153,21 +184,27 @@ def _stand_in_sentence(reference: Reference, built: Built, why: str) -> str:
 
 
 def _layer_lines(built: Built) -> list[dict[str, Any]]:
-    layer = short_id(built.layer_digest)
-    done = {"current": built.layer_size, "total": built.layer_size}
-    return [
-        {"status": "Pulling fs layer", "progressDetail": {}, "id": layer},
-        {"status": "Downloading", "progressDetail": done, "id": layer},
-        {"status": "Download complete", "progressDetail": {}, "id": layer},
-        {"status": "Extracting", "progressDetail": done, "id": layer},
-        {"status": "Pull complete", "progressDetail": {}, "id": layer},
-    ]
+    lines: list[dict[str, Any]] = []
+    for word in ("Pulling fs layer", "Downloading", "Download complete", "Extracting"):
+        lines += [_layer_line(layer, word) for layer in built.layers]
+    return lines + [_layer_line(layer, "Pull complete") for layer in built.layers]
+
+
+def _layer_line(layer: BuiltLayer, word: str) -> dict[str, Any]:
+    detail = {"current": layer.size, "total": layer.size}
+    moving = word in ("Downloading", "Extracting")
+    return {
+        "status": word,
+        "progressDetail": detail if moving else {},
+        "id": short_id(layer.digest),
+    }
 
 
 def _name(store: ImageStore, reference: Reference, built: Built) -> None:
     with store.lock, store.index.transaction():
         store.index.set_digest(reference.name, built.manifest_digest, built.image_id)
-        store.set_tag(reference, built.image_id)
+        if reference.tag:
+            store.set_tag(reference, built.image_id)
 
 
 def _check_platform(platform: str) -> None:

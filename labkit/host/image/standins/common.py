@@ -8,7 +8,7 @@ from typing import Any
 from labkit.host.image.standins.machine import Source
 from labkit.host.image.standins.rootfs import RootBuilder
 
-__all__ = ["PATH", "StandIn", "add_accounts", "add_skeleton", "os_release"]
+__all__ = ["PATH", "Account", "StandIn", "add_accounts", "add_skeleton", "os_release"]
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -24,6 +24,12 @@ class StandIn:
     defaults: dict[str, Any] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
     """Instructions after the ADD, for `docker history`."""
+    base: StandIn | None = None
+    """The stand-in whose layer lies below this one's."""
+
+    def chain(self) -> list[StandIn]:
+        """This stand-in and those below it, lowest first."""
+        return [*(self.base.chain() if self.base is not None else ()), self]
 
 
 _ACCOUNTS = (
@@ -38,11 +44,17 @@ _ACCOUNTS = (
 _GROUPS = (("adm", 4), ("tty", 5), ("disk", 6), ("wheel", 10), ("users", 100))
 
 
-def add_accounts(root: RootBuilder, shell: str, nogroup: str = "nogroup") -> None:
+Account = tuple[str, int, str, str]
+"""Name, number (of the user and of its group), home, shell."""
+
+
+def add_accounts(
+    root: RootBuilder, shell: str, nogroup: str = "nogroup", extra: tuple[Account, ...] = ()
+) -> None:
     """/etc/passwd, group and shadow; nobody can log in with a password."""
     passwd = shadow = ""
     groups = dict(_GROUPS)
-    for name, uid, home, own_shell in _ACCOUNTS:
+    for name, uid, home, own_shell in (*_ACCOUNTS, *extra):
         passwd += f"{name}:x:{uid}:{uid}:{name}:{home}:{own_shell or shell}\n"
         shadow += f"{name}:*:19000:0:99999:7:::\n"
         groups[nogroup if name == "nobody" else name] = uid

@@ -155,8 +155,8 @@ def library_folders() -> tuple[str, ...]:
     return tuple(dict.fromkeys(folder for folder in folders if os.path.isdir(folder)))
 
 
-def _find(name: str, program: Program) -> Path | None:
-    for folder in (*program.search, *library_folders()):
+def _find(name: str, program: Program, extra: tuple[str, ...]) -> Path | None:
+    for folder in (*program.search, *extra, *library_folders()):
         path = Path(folder, name)
         found = read_program(path)
         if found is not None and (found.machine, found.bits) == (program.machine, program.bits):
@@ -164,8 +164,11 @@ def _find(name: str, program: Program) -> Path | None:
     return None
 
 
-def closure(programs: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """All libraries and loaders the programs need, and the names that could not be found."""
+def closure(programs: Iterable[Path], extra: tuple[str, ...] = ()) -> tuple[list[Path], list[str]]:
+    """All libraries and loaders the programs need, and the names that could not be found.
+
+    `extra` are folders looked into before the machine's own.
+    """
     found: dict[Path, None] = {}
     missing: dict[str, None] = {}
     by_name: dict[tuple[str, int, int, tuple[str, ...]], Path | None] = {}
@@ -185,7 +188,7 @@ def closure(programs: Iterable[Path]) -> tuple[list[Path], list[str]]:
         for name in program.needed:
             key = (name, program.machine, program.bits, program.search)
             if key not in by_name:
-                by_name[key] = _find(name, program)
+                by_name[key] = _find(name, program, extra)
             library = by_name[key]
             if library is None:
                 missing[name] = None

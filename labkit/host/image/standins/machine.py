@@ -17,6 +17,8 @@ __all__ = [
     "add_programs",
     "architecture",
     "find_program",
+    "installed_version",
+    "merged",
     "os_name",
     "package_of",
     "package_programs",
@@ -82,6 +84,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def installed_version(package: str) -> str | None:
+    """The version of a Debian package that is installed here."""
+    return _versions().get(package)
+
+
 def package_of(path: Path, candidates: Iterable[str]) -> Source:
     """Which of the candidate packages is installed; else the machine's own name."""
     for package in candidates:
@@ -123,7 +130,12 @@ def package_programs(packages: Iterable[str]) -> tuple[list[Path], list[Source]]
 
 def _in_root(path: Path) -> str:
     """Where a machine's file belongs in a merged-/usr root: by its folder's real place."""
-    folder = os.path.realpath(path.parent)
+    return merged(f"{os.path.realpath(path.parent)}/{path.name}")
+
+
+def merged(path: str) -> str:
+    """A path as it is where /bin, /sbin and /lib are links into /usr."""
+    folder, _, name = path.rpartition("/")
     if not folder.startswith("/usr/") and folder.split("/")[1:2] in (
         ["bin"],
         ["sbin"],
@@ -132,7 +144,7 @@ def _in_root(path: Path) -> str:
         ["lib32"],
     ):
         folder = "/usr" + folder
-    return f"{folder}/{path.name}"
+    return f"{folder}/{name}"
 
 
 def _add_file(root: RootBuilder, path: Path) -> None:

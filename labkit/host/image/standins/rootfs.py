@@ -30,6 +30,10 @@ class RootBuilder:
     def __contains__(self, path: str) -> bool:
         return path.strip("/") in self._members
 
+    def paths(self) -> set[str]:
+        """The names of all members."""
+        return set(self._members)
+
     def folder(self, path: str, mode: int = 0o755, *, uid: int = 0, gid: int = 0) -> None:
         path = self._placed(path)
         self._members[path] = _Member(Entry(path, "dir", mode, uid, gid))
