@@ -1,4 +1,4 @@
-"""Endpoints whose bodies are whole archives, or travel to a registry: export, save, load, push.
+"""Endpoints whose bodies are whole archives: export, save, load.
 
 The image floor writes and reads archives in a thread; pipes.py joins it to the event loop.
 """
@@ -13,7 +13,6 @@ from aiohttp import web
 
 from labkit.base.errors import InvalidParameter
 from labkit.daemon.call import Call
-from labkit.daemon.docker_api.images import registry_auth
 from labkit.daemon.docker_api.pipes import RequestBody, after_first, written_by
 from labkit.daemon.docker_api.streams import send_bytes, send_json_lines
 from labkit.daemon.routing import Route, get, post
@@ -68,24 +67,9 @@ async def load(call: Call[Engine]) -> web.StreamResponse:
     return await send_json_lines(call.request, told(), in_band_errors=True)
 
 
-async def push(call: Call[Engine]) -> web.StreamResponse:
-    """POST /images/X/push?tag=: to the registry that the name begins with."""
-    from labkit.host.image.registry.login import options_from_auth
-    from labkit.host.image.registry.upload import push as upload
-
-    name, tag = call.params["name"], call.text("tag")
-    lines = upload(
-        call.state.context.ports.images,
-        f"{name}:{tag}" if tag else name,
-        options=options_from_auth(registry_auth(call.request.headers.get("X-Registry-Auth"))),
-    )
-    return await send_json_lines(call.request, lines, in_band_errors=True)
-
-
 ROUTES: tuple[Route, ...] = (
     get("/containers/{id}/export", export),
     get("/images/get", save),
     get("/images/{name:path}/get", save),
     post("/images/load", load),
-    post("/images/{name:path}/push", push),
 )
