@@ -29,6 +29,8 @@ class TerminalSurface:
     container's terminal ours.
     """
 
+    program = "labkit docker"
+
     def __init__(self) -> None:
         self._progress_rows: dict[str, int] = {}
         self._out = sys.stdout.buffer
@@ -100,6 +102,14 @@ class TerminalSurface:
         if sys.stdin is None:
             raise CommandError(f"nobody can answer here; use {flag}")
         return sys.stdin.readline().rstrip("\n")
+
+    def ask_secret(self, question: str, *, flag: str) -> str:
+        """Like `ask`, and what is typed is not shown. Raises CommandError without a terminal."""
+        import getpass
+
+        if not self.is_terminal:
+            raise CommandError(f"nobody can answer here; use {flag}")
+        return getpass.getpass(question)
 
     def progress(self, message: Mapping[str, Any]) -> None:
         write = self.err if message.get("stderr") else self.out

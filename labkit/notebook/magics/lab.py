@@ -134,6 +134,18 @@ def _view(notebook: Notebook, words: list[str], _surface: NotebookSurface) -> in
     return 0
 
 
+def _verdict(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
+    from labkit.notebook.verdicts import ask_verdict
+
+    if len(words) < 2:
+        raise InvalidParameter(
+            "%lab verdict needs a container and a system call", hint="%lab verdict web mount"
+        )
+    found = ask_verdict(notebook.session.lab(), words[0], words[1], words[2:])
+    surface.out(found["text"] + "\n")
+    return 0 if found["allowed"] else 1
+
+
 def _jobs(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
     jobs = notebook.session.jobs
     if words[:1] == ["stop"] and len(words) <= 2:
@@ -236,6 +248,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "status": Subcommand("status", "Mode, limits, images, sockets, warnings", _status),
     "nodes": Subcommand("nodes", "The hosts of this lab", _nodes),
     "view": Subcommand("view NAME", "Draw live state: namespaces, lifecycle", _view),
+    "verdict": Subcommand(
+        "verdict CONTAINER CALL [ARG…]", "What its seccomp filter does with a system call", _verdict
+    ),
     "jobs": Subcommand("jobs [stop NUMBER|all]", "Commands in the background", _jobs),
     "chapter": Subcommand("chapter NN", "Begin a chapter: mark what it makes", chapter.enter),
     "leave": Subcommand("leave [NN]", "End a chapter: remove exactly what it made", chapter.leave),

@@ -1,7 +1,9 @@
-"""The progress of a pull: one bar per layer, and the lines of Docker's client as text."""
+"""The progress of a pull: one bar per layer, and the lines of Docker's client as text; of a build:
+one bar for its steps."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -10,9 +12,10 @@ from typing import Any
 from labkit.base.quantities import format_size
 from labkit.notebook.magics.style import with_style
 
-__all__ = ["LayerBars"]
+__all__ = ["LayerBars", "StepBar"]
 
 _DONE = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Mounted from")
+_STEP = re.compile(r"Step (\d+)/([1-9]\d*) :")
 _SHOWN_LAYERS = 60
 
 
@@ -67,6 +70,39 @@ class LayerBars:
         rows += [_row(name, layer) for name, layer in list(self._layers.items())[:_SHOWN_LAYERS]]
         rows += [_line(text) for text in self._tails]
         return with_style("".join(rows))
+
+
+class StepBar:
+    """How far a build has come, from the `Step 2/7 :` of its words."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.steps = 0
+        self.is_over = False
+
+    def feed(self, text: str) -> bool:
+        """More of the build's words; whether the bar has changed."""
+        match = _STEP.match(text)
+        if match:
+            self.step, self.steps = int(match.group(1)), int(match.group(2))
+            return True
+        if text.startswith("Successfully built") and self.steps and not self.is_over:
+            self.is_over = True
+            return True
+        return False
+
+    def html(self) -> str:
+        """The bar: what lies behind the step that runs now."""
+        done = self.steps if self.is_over else self.step - 1
+        percent = round(100 * done / self.steps)
+        kind = " lk-done" if self.is_over else ""
+        told = "all steps" if self.is_over else f"step {self.step} of {self.steps}"
+        return with_style(
+            f"<div class='lk-layer'><code>build</code><span>{told}</span>"
+            f"<span class='lk-bar{kind}' role='progressbar' aria-label='build' aria-valuemin='0' "
+            f"aria-valuemax='100' aria-valuenow='{percent}' aria-valuetext='{told}'>"
+            f"<i style='width:{percent}%'></i></span><span></span></div>"
+        )
 
 
 def _line(text: str) -> str:

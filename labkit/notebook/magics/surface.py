@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from labkit.base.errors import CommandError
 from labkit.notebook.commands.surface import Table
-from labkit.notebook.magics.layers import LayerBars
+from labkit.notebook.magics.layers import LayerBars, StepBar
 from labkit.notebook.magics.results import Lines, Rows
 from labkit.notebook.magics.stream import BoundedText
 from labkit.notebook.magics.style import with_style
@@ -48,6 +48,8 @@ class NotebookSurface:
     """See `labkit.notebook.commands.surface.Surface`. `keep` holds stdout back for the caller."""
 
     is_terminal = False
+    # How a command is written here, for what to try next.
+    program = "%docker"
 
     def __init__(
         self,
@@ -75,6 +77,8 @@ class NotebookSurface:
         self._bars: LayerBars | None = None
         self._bars_name = ""
         self._bars_drawn_at = 0.0
+        self._steps = StepBar()
+        self._steps_name = ""
 
     @property
     def interactive(self) -> bool:
@@ -168,6 +172,10 @@ class NotebookSurface:
         self._display(table.text, table_html(table))
 
     def progress(self, message: Mapping[str, Any]) -> None:
+        if "stream" in message and not message.get("id"):
+            # A build's own words: they belong to the text of the cell, where they stay in order.
+            self._build_words(str(message["stream"]), bool(message.get("stderr")))
+            return
         if self._bars is None:
             self._bars = LayerBars()
             self._bars_name = ""
@@ -176,6 +184,15 @@ class NotebookSurface:
         if not self.keep and now - self._bars_drawn_at >= _REDRAW_EVERY_S:
             self._bars_drawn_at = now
             self._draw_bars()
+
+    def _build_words(self, text: str, is_error: bool) -> None:
+        if not self.keep and self._steps.feed(text):
+            fresh = not self._steps_name
+            if fresh:
+                self._flush()
+                self._steps_name = f"labkit-{uuid.uuid4().hex}"
+            self._display("", self._steps.html(), name=self._steps_name, update=not fresh)
+        (self.err if is_error else self.out)(text)
 
     def _draw_bars(self) -> None:
         assert self._bars is not None
@@ -195,6 +212,9 @@ class NotebookSurface:
         self._bars = None
 
     def ask(self, question: str, *, flag: str) -> str:
+        return self._ask(question, flag, input)
+
+    def _ask(self, question: str, flag: str, read: Callable[[str], str]) -> str:
         self._end_bars()
         self._flush()
         refusal = CommandError(
@@ -205,9 +225,15 @@ class NotebookSurface:
         if not self._can_ask():
             raise refusal
         try:
-            return input(question)
+            return read(question)
         except (EOFError, NotImplementedError) as error:
             raise refusal from error
+
+    def ask_secret(self, question: str, *, flag: str) -> str:
+        """Like `ask`, and what is typed is not shown."""
+        import getpass
+
+        return self._ask(question, flag, getpass.getpass)
 
     # -- the end -------------------------------------------------------------------------------
 

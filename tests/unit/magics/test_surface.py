@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from labkit.base.errors import CommandError
+from labkit.notebook.commands.surface import Table
 from labkit.notebook.magics.layers import LayerBars
 from labkit.notebook.magics.surface import NotebookSurface
+from labkit.notebook.magics.tables import table_html
 
 PULL = [
     {"status": "Pulling from library/busybox", "id": "latest"},
@@ -82,3 +85,39 @@ def test_two_pulls_are_two_outputs() -> None:
         surface.progress(message)
     surface.close()
     assert len(set(names)) == 2
+
+
+def test_a_builds_words_are_text_and_its_steps_one_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[tuple[str | None, bool]] = []
+    surface = NotebookSurface(
+        display=lambda _, html=None, *, name=None, update=False: shown.append((html, update))
+    )
+    words = ["Step 1/2 : FROM a\n", " ---> 1\n", "Step 2/2 : RUN b\n", "Successfully built 2\n"]
+    for word in words:
+        surface.progress({"stream": word})
+    surface.close()
+    assert capsys.readouterr().out == "".join(words)
+    assert [update for _, update in shown] == [False, True, True]
+    found = [str(html) for html, _ in shown]
+    assert "step 1 of 2" in found[0]
+    assert "aria-valuenow='50'" in found[1]
+    assert "aria-valuenow='100'" in found[2]
+
+
+def test_a_password_is_asked_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda question: f"[{question}]")
+    assert NotebookSurface(can_ask=lambda: True).ask_secret("Password: ", flag="-p") == (
+        "[Password: ]"
+    )
+    with pytest.raises(CommandError) as caught:
+        NotebookSurface().ask_secret("Password: ", flag="--password-stdin")
+    assert "--password-stdin" in caught.value.hint
+
+
+def test_a_listing_is_sortable_and_its_cells_are_only_text() -> None:
+    table = Table(("NAME", "SIZE"), [("<b>", "2MB"), ('"', "1kB")], "text\n")
+    html = table_html(table)
+    assert html.count("<button type='button'>") == 2
+    assert "<b>" not in html
+    assert "onclick=" in html
+    assert "<button" not in table_html(Table(("NAME",), [("one",)], "text\n"))

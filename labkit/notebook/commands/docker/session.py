@@ -250,7 +250,12 @@ def proxy_interrupts(client: Client, container: str, surface: Surface) -> Callab
         if not surface.is_terminal and number >= 2:
             give_hint = getattr(surface, "hint", None)
             if give_hint is not None:
-                give_hint(f"the container goes on; end it with `%docker rm -f {container[:12]}`")
+                program = getattr(surface, "program", "docker")
+                give_hint(
+                    "you have left the container running. See it with "
+                    f"`{program} logs {container[:12]}`, end it with "
+                    f"`{program} rm -f {container[:12]}`"
+                )
             return False
         with contextlib.suppress(LabkitError):
             client.request("POST", f"/containers/{container}/kill", query={"signal": "INT"})
