@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from labkit.daemon.call import Call, json_answer
+from labkit.daemon.lab_api.confinement import confinements
 from labkit.daemon.processes import Owner, describe_all, namespaces_of
 from labkit.daemon.routing import Route, get
 
@@ -36,6 +37,8 @@ def owners_of(lab: Lab) -> dict[int, Owner]:
 
 async def namespaces(call: Call[Lab]) -> web.Response:
     """GET /v1/views/namespaces."""
+    from labkit.host.isolation.confinement import capability_catalogue
+
     lab = call.state
     taken_at_ns = time.time_ns()
     processes, others = await asyncio.to_thread(describe_all, owners_of(lab))
@@ -44,6 +47,8 @@ async def namespaces(call: Call[Lab]) -> web.Response:
             "host": {"name": lab.node, "namespaces": host_namespaces(lab)},
             "processes": processes,
             "others": others,
+            "confinement": await confinements(lab),
+            "capabilities": capability_catalogue(),
             "taken_at_ns": taken_at_ns,
         }
     )

@@ -21,13 +21,13 @@ from labkit.base.ids import short_id
 from labkit.host.engine import hostfiles
 from labkit.host.engine.container import Container, Definition
 from labkit.host.engine.hostconfig import HostConfig, UpdateConfig
+from labkit.host.engine.logdrivers import log_file, log_limits
 from labkit.host.engine.mounts import core_mounts, prepare_sources
 from labkit.host.engine.rootfiles import RootFiles
 from labkit.host.engine.users import resolve_user
-from labkit.host.engine.validate import log_limits
 from labkit.host.isolation.capabilities import capability_sets
 from labkit.host.isolation.defaults import DEVICES, default_environment, default_mounts
-from labkit.host.isolation.seccomp import compile_profile, load_profile
+from labkit.host.isolation.seccomp import Profile, compile_profile, load_profile
 from labkit.host.isolation.spec import (
     ContainerSpec,
     Device,
@@ -54,6 +54,7 @@ __all__ = [
     "io_spec",
     "joined_namespaces",
     "limits_of",
+    "seccomp_policy",
     "warm_up",
 ]
 
@@ -185,6 +186,14 @@ def _security(definition: Definition) -> tuple[bool, str | None]:
     return no_new_privs, profile
 
 
+def seccomp_policy(definition: Definition, *, privileged: bool | None = None) -> Profile | None:
+    """The profile its processes are filtered by; None for no filter at all."""
+    _, source = _security(definition)
+    if privileged is None:
+        privileged = definition.host.privileged
+    return load_profile("unconfined" if privileged and source is None else source)
+
+
 def _process(
     definition: Definition, files: RootFiles, request: ExecRequest, *, privileged: bool
 ) -> ProcessSpec:
@@ -193,8 +202,8 @@ def _process(
     capabilities = capability_sets(
         host.cap_add or (), host.cap_drop or (), privileged=privileged, uid=who.uid
     )
-    no_new_privs, source = _security(definition)
-    profile = load_profile("unconfined" if privileged and source is None else source)
+    no_new_privs, _ = _security(definition)
+    profile = seccomp_policy(definition, privileged=privileged)
     return ProcessSpec(
         args=request.args,
         env=environment(definition, who.home, request.env),
@@ -228,10 +237,10 @@ async def exec_process(container: Container, root: RootSpec, request: ExecReques
 
 def io_spec(context: Context, definition: Definition) -> IoSpec:
     """Where the container's output goes."""
-    size, files = log_limits(definition.host.log_config)
-    has_log = definition.host.log_config.type != "none"
+    log = definition.host.log_config
+    size, files = log_limits(log)
     return IoSpec(
-        log_path=context.folder(definition.id) / f"{definition.id}-json.log" if has_log else None,
+        log_path=log_file(context.folder(definition.id), definition.id, log),
         log_max_bytes=size,
         log_max_files=files,
         open_stdin=definition.config.open_stdin,
@@ -254,11 +263,6 @@ def joined_namespaces(
             mode: str = getattr(definition.host, attribute)
             if mode == "host":
                 choices[kind] = NamespaceChoice.HOST
-            elif kind == "net" and mode not in ("bridge", "none") and ":" not in mode:
-                raise NotFound(
-                    f"failed to set up container networking: network {mode} not found",
-                    hint="networks of your own come with a later version; none and host work",
-                )
             elif mode.startswith("container:"):
                 opened.append(_namespace_of(context, mode.partition(":")[2], kind))
                 choices[kind] = opened[-1]

@@ -64,6 +64,25 @@ white-space:nowrap;overflow:hidden;text-overflow:ellipsis;vertical-align:baselin
 .lkn td .t{display:inline-block}
 .lkn td .d{color:var(--soft)}
 .lkn td.in b{font-weight:700}
+.lkn-hold{border-top:1px solid var(--line);margin-top:8px;padding-top:7px;font-size:12px}
+.lkn-hold summary{cursor:pointer;color:var(--soft);font-size:12px}
+.lkn-hold summary:focus-visible,.lkn-hold input:focus-visible,.lkn-hold button:focus-visible{outline:2px solid var(--focus);outline-offset:2px}
+.lkn-gauges{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:4px 14px;margin:6px 0 9px}
+.lkn-gauge span{display:block;font-size:11px;color:var(--soft)}
+.lkn-bar{height:7px;border:1px solid var(--soft);border-radius:4px;margin-top:3px;overflow:hidden}
+.lkn-bar i{display:block;height:100%;background:var(--own);transition:width .4s}
+.lkn-bar.none{border-style:dashed}
+.lkn-caps{display:grid;grid-template-columns:repeat(auto-fill,minmax(128px,1fr));gap:3px;margin:5px 0 8px;padding:0}
+.lkn-caps li{list-style:none;font:10.5px/1.5 var(--mono);padding:0 5px;border:1px solid var(--line);border-radius:4px;
+color:var(--soft);white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
+.lkn-caps li.held{background:var(--own);border-color:var(--own);color:var(--ink)}
+.lkn-caps li.gone{text-decoration:line-through;border-style:dashed;border-color:var(--soft)}
+.lkn-ask{display:flex;gap:7px;align-items:center;margin-top:6px;flex-wrap:wrap}
+.lkn-ask input{font:12px var(--mono);width:11em;padding:2px 6px;border:1px solid var(--soft);border-radius:5px;background:var(--back);color:var(--fg)}
+.lkn-ask button{font:12px inherit;padding:2px 10px;border:1px solid var(--soft);border-radius:5px;background:transparent;color:var(--fg);cursor:pointer}
+.lkn-verdict{margin-top:5px;min-height:1.4em}
+.lkn-verdict b.yes{color:#00694d}.lkn-verdict b.no{color:#a63c00}
+body[data-jp-theme-light="false"] .lkn-verdict b.yes{color:#5fd3ae}body[data-jp-theme-light="false"] .lkn-verdict b.no{color:#ff9f66}
 .lkn-chip{font:10.5px var(--jp-ui-font-family,system-ui,sans-serif);border:1px solid var(--jp-border-color1,var(--vscode-panel-border,#b6bcc4));color:var(--soft);
 border-radius:8px;padding:0 6px;margin-left:8px;white-space:nowrap}
 .lkn-say{margin-top:10px;color:var(--soft);font-size:12.5px;min-height:2.9em;border-top:1px solid var(--line);padding-top:7px}
@@ -117,6 +136,8 @@ function render({ model, el }) {
   let by = "owner";
   let pinned = null; // "kind:inode" chosen with a click or the keyboard
   let before = new Map();
+  const open = new Set(); // groups whose confinement is unfolded
+  const typed = new Map(); // what stands in their question
   const root = h("section", { class: "lkn", "aria-label": "Namespaces view" });
   const say = h("div", { class: "lkn-say" });
   const spoken = h("div", { class: "lkn-sr", "aria-live": "polite" });
@@ -172,6 +193,39 @@ function render({ model, el }) {
       h("tbody", {}, processes.map(row))));
   }
 
+  function gauge(g) {
+    return h("div", { class: "lkn-gauge" }, h("span", {}, g.name), g.text,
+      h("div", { class: `lkn-bar${g.share === null ? " none" : ""}`, role: "presentation" },
+        g.share === null ? null : h("i", { style: { width: `${Math.max(1, g.share * 100)}%` } })),
+      g.note ? h("span", {}, g.note) : null);
+  }
+
+  function confinement(group) {
+    const c = group.confinement;
+    if (!c) return null;
+    const ask = () => {
+      const call = (typed.get(group.id) || "").trim();
+      if (call) model.send({ type: "verdict", group: group.id, call });
+    };
+    const answer = model.get("verdict") || {};
+    const mine = answer.group === group.id;
+    const question = group.kind !== "container" ? null : [
+      h("div", { class: "lkn-ask" },
+        h("label", {}, "system call ", h("input", { type: "text", spellcheck: "false", placeholder: "mount", value: typed.get(group.id) || "",
+          "data-key": `${group.id}/ask`, oninput: (e) => typed.set(group.id, e.target.value),
+          onkeydown: (e) => { e.stopPropagation(); if (e.key === "Enter") ask(); } })),
+        h("button", { type: "button", "data-key": `${group.id}/go`, onclick: ask }, "What happens?")),
+      h("div", { class: "lkn-verdict", role: "status" }, !mine ? null : [
+        answer.allowed === null ? null : h("b", { class: answer.allowed ? "yes" : "no" }, answer.allowed ? "✔ " : "✘ "), answer.text])];
+    return h("details", { class: "lkn-hold", open: open.has(group.id), style: { "--ink": group.ink },
+      ontoggle: (e) => { if (e.target.open) open.add(group.id); else open.delete(group.id); } },
+      h("summary", { "data-key": `${group.id}/hold` }, `What holds it: ${c.held} of ${c.capabilities.length} capabilities · ${c.filtered ? "system calls filtered" : "no filter"}`),
+      c.gauges.length ? h("div", { class: "lkn-gauges" }, c.gauges.map(gauge)) : h("p", {}, "No control group: nothing is counted or limited."),
+      h("ul", { class: "lkn-caps", "aria-label": "capabilities" }, c.capabilities.map((one) =>
+        h("li", { class: one.state === "held" ? "held" : one.state === "given up" ? "gone" : "", title: `CAP_${one.name}: ${one.state}` }, one.name))),
+      h("div", {}, `${c.seccomp}; ${c.privileges}.`), h("div", {}, `${c.identity}; ${c.closed}.`), question);
+  }
+
   function byOwner(state) {
     const tiles = Object.entries(state.host.namespaces).map(([kind, inode]) =>
       tile(state, `host/${kind}`, { kind, inode, state: "host", word: "" }));
@@ -185,7 +239,7 @@ function render({ model, el }) {
           h("span", { class: "r", title: group.image }, group.image)),
         h("div", { class: "lkn-tiles" }, group.tiles.map((t) => tile(state, `${group.id}/${t.kind}`, t)),
           h("div", { class: "lkn-sum" }, h("b", {}, `${group.own} of ${group.tiles.length}`), h("span", {}, "its own"))),
-        table(group.processes, { inside: true })));
+        table(group.processes, { inside: true }), confinement(group)));
     const empty = h("p", {}, "No container and no box now: everything is in the host’s namespaces.");
     return [host, cards.length ? h("div", { class: "lkn-grid" }, cards) : empty];
   }
@@ -254,7 +308,11 @@ function render({ model, el }) {
       ...(state.error ? [h("div", { class: "lkn-warn", role: "status" }, `Not live: ${state.error}`)] : []),
       ...[by === "owner" ? byOwner(state) : byKind(state, by)].flat(), say, spoken);
     announce(state);
-    if (focused) root.querySelector(`[data-key="${CSS_escape(focused)}"]`)?.focus();
+    if (focused) {
+      const again = root.querySelector(`[data-key="${CSS_escape(focused)}"]`);
+      again?.focus();
+      if (again?.setSelectionRange) again.setSelectionRange(again.value.length, again.value.length);
+    }
     pick(focused ? root.querySelector(`[data-key="${CSS_escape(focused)}"]`)?.dataset.ns : pinned);
   }
 
@@ -263,12 +321,14 @@ function render({ model, el }) {
   const timer = setInterval(beat, BEAT_MS);
   document.addEventListener("visibilitychange", beat);
   model.on("change:state", draw);
+  model.on("change:verdict", draw);
   draw();
   beat();
   return () => {
     clearInterval(timer);
     document.removeEventListener("visibilitychange", beat);
     model.off("change:state", draw);
+    model.off("change:verdict", draw);
     model.send({ type: "gone", view });
   };
 }

@@ -11,6 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labkit.notebook.magics.style import OKABE_ITO
+from labkit.notebook.widgets.confinement_part import (
+    HEIGHT,
+    confinement_lines,
+    confinement_state,
+    draw_confinement,
+)
 from labkit.notebook.widgets.svg import Drawing, fit, text_on
 
 __all__ = ["KINDS", "describe", "draw", "namespaces_state"]
@@ -54,6 +60,9 @@ def namespaces_state(
         group["colour"] = memory.setdefault(group["id"], _free_colour(memory))
         group["ink"] = text_on(group["colour"])
     _mark_sharing(groups, host)
+    for group in groups:
+        held = data.get("confinement", {}).get(group["id"])
+        group["confinement"] = confinement_state(held, data.get("capabilities", {}))
     processes = [_process(one, host) for one in by_owner.get(("host", ""), [])]
     return {
         "host": {
@@ -201,6 +210,7 @@ def describe(state: Mapping[str, Any]) -> str:
         image = f" ({group['image']})" if group["image"] else ""
         lines += ["", f"{group['kind']} {group['name']}{image}: {_sharing_sentence(group)}"]
         lines += _text_table(group["processes"], inside=True)
+        lines += confinement_lines(group["confinement"])
     if state["others"]:
         lines += ["", f"{state['others']} other processes of this machine are not listed."]
     if state.get("error"):
@@ -313,7 +323,9 @@ def _host_card(drawing: Drawing, host: Mapping[str, Any], y: float) -> float:
 def _group_card(drawing: Drawing, group: Mapping[str, Any], x: float, y: float) -> float:
     processes = group["processes"][:_MAX_ROWS]
     hidden = len(group["processes"]) - len(processes)
-    height = 40 + 2 * (_TILE_H + 8) + 14 + _ROW * (len(processes) + 1 + (hidden > 0))
+    rows = _ROW * (len(processes) + 1 + (hidden > 0))
+    held = group["confinement"]
+    height = 40 + 2 * (_TILE_H + 8) + 14 + rows + (HEIGHT if held else 0)
     drawing.rect(x, y, _CARD, height, fill="var(--back)", stroke="var(--line)", radius=10)
     drawing.rect(x, y + 10, 4, height - 20, fill=group["colour"], radius=2)
     drawing.text(
@@ -338,6 +350,8 @@ def _group_card(drawing: Drawing, group: Mapping[str, Any], x: float, y: float) 
     _rows(drawing, processes, x + 16, top, _CARD - 30, inside=True)
     if hidden:
         drawing.text(x + 16, top + _ROW * (len(processes) + 1), f"… {hidden} more", classes="s")
+    if held:
+        draw_confinement(drawing, held, x + 16, top + rows, _CARD - 30, group["colour"])
     return height
 
 

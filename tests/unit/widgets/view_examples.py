@@ -44,6 +44,46 @@ SIDE_OWN = {**{kind: 4026532600 + n for n, kind in enumerate(HOST)}, "net": OWN[
 MACHINE = {"mnt": 4026531840, "net": 4026531992}
 
 
+def confinement_example() -> dict[str, Any]:
+    """What GET /v1/containers/web/confinement says of a container with limits."""
+    return {
+        "pid": 905,
+        "capabilities": {
+            "inheritable": [],
+            "permitted": ["CAP_CHOWN", "CAP_KILL"],
+            "effective": ["CAP_CHOWN", "CAP_KILL"],
+            "bounding": ["CAP_CHOWN", "CAP_KILL"],
+            "ambient": [],
+        },
+        "no_new_privs": True,
+        "seccomp": {"mode": "filter", "filters": 1},
+        "uid": 0,
+        "gid": 0,
+        "uid_map": [{"inside": 0, "outside": 0, "count": 4294967295}],
+        "gid_map": [{"inside": 0, "outside": 0, "count": 4294967295}],
+        "masked": ["/proc/kcore", "/sys/firmware"],
+        "readonly": ["/proc/sys"],
+        "cgroup": {
+            "version": 2,
+            "controllers": ["cpu", "memory", "pids"],
+            "memory": {
+                "used_bytes": 16 << 20,
+                "limit_bytes": 64 << 20,
+                "hits": 3,
+                "oom_kills": 1,
+            },
+            "pids": {"used": 2, "limit": 0},
+            "cpu": {
+                "used_ns": 5,
+                "read_at_ns": 9,
+                "limit_cpus": 0.5,
+                "periods": 10,
+                "throttled_periods": 4,
+            },
+        },
+    }
+
+
 def namespaces_example() -> dict[str, Any]:
     """GET /v1/views/namespaces while a box and two containers run."""
     own = {kind: inode for kind, inode in OWN.items() if kind != "user"}
@@ -51,6 +91,11 @@ def namespaces_example() -> dict[str, Any]:
     return {
         "host": {"name": "default", "namespaces": HOST},
         "others": 163,
+        "capabilities": {
+            "all": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SYS_ADMIN"],
+            "default": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
+        },
+        "confinement": {f"container:{WEB['id']}": confinement_example()},
         "taken_at_ns": 1,
         "processes": [
             _process(1, 0, "/sbin/init", {"kind": "host", "id": "", "name": ""}, **MACHINE),
