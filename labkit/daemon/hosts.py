@@ -6,6 +6,7 @@ The lab's default host and every simulated node are opened here, each on namespa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from labkit.host.isolation.runtime import Runtime
     from labkit.host.isolation.spec import HostNamespaces
 
-__all__ = ["Host", "open_host"]
+__all__ = ["Host", "open_host", "remove_folder"]
 
 _DEFAULT = "default"
 
@@ -85,3 +86,15 @@ async def open_host(
 def _shared_images() -> list[Path]:
     """Image stores to read besides our own (LABKIT_SHARED_IMAGES, separated like PATH)."""
     return [Path(word) for word in os.environ.get("LABKIT_SHARED_IMAGES", "").split(":") if word]
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a tree without ever following a link out of it."""
+    from labkit.host.image.beneath import open_directory, remove_tree
+
+    with contextlib.suppress(FileNotFoundError):
+        parent = open_directory(folder.parent)
+        try:
+            remove_tree(folder.name, dir_fd=parent)
+        finally:
+            os.close(parent)

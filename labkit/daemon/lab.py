@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.paths import LabPaths
 from labkit.daemon.boxes import BoxRegistry
 from labkit.daemon.ground import Ground
-from labkit.daemon.hosts import Host, open_host
+from labkit.daemon.hosts import Host, open_host, remove_folder
 from labkit.daemon.identity import ENGINE_VERSION
 from labkit.host.isolation.cgroups import CgroupDriver
 
 if TYPE_CHECKING:
+    from labkit.daemon.fleet import Fleet
     from labkit.host.isolation.spec import HostNamespaces
 
 __all__ = ["Lab"]
@@ -47,6 +47,8 @@ class Lab:
         self.started_at = time.time()
         self._stop = stop
         self._ending: asyncio.Task[int] | None = None
+        self._fleet: Fleet | None = None
+        self._fleet_turn = asyncio.Lock()
 
     @property
     def mode(self) -> str:
@@ -77,12 +79,36 @@ class Lab:
         for name in await asyncio.to_thread(boxes.sweep):
             _LOG.info("cleared away box %s of an earlier daemon", name)
         host = await open_host(paths, ground.probe, ground.host, node=ground.node, groups=groups)
-        return cls(paths, ground, host, boxes, stop)
+        lab = cls(paths, ground, host, boxes, stop)
+        if (paths.home / "nodes.json").exists() or (paths.home / "swarm").exists():
+            await lab.fleet()
+        return lab
+
+    async def fleet(self) -> Fleet:
+        """The simulated nodes and the swarm; made, and what was there taken up, on first use."""
+        async with self._fleet_turn:
+            if self._fleet is None:
+                from labkit.daemon.fleet import Fleet
+
+                fleet = Fleet(self.paths, self.ground)
+                await fleet.open()
+                self._fleet = fleet
+            return self._fleet
+
+    @property
+    def nodes(self) -> list[Json]:
+        """The default host, and every simulated one, as GET /v1/nodes has them."""
+        if self._fleet is not None:
+            return self._fleet.nodes.to_json()
+        first = {"name": self.node, "mode": self.mode, "status": "running"}
+        return [{**first, "docker_socket": str(self.paths.docker_socket)}]
 
     async def close(self) -> None:
         """Let go; containers keep running. Boxes end, as they would with the process."""
         await self.boxes.close()
         if self._ending is None:
+            if self._fleet is not None:
+                await self._fleet.close()
             await self._let_go()
 
     async def _let_go(self) -> None:
@@ -107,6 +133,8 @@ class Lab:
 
         running = len(await self.engine.container_list())
         await self.boxes.close()
+        if self._fleet is not None:
+            await self._fleet.take_down()
         await self.engine.stop_all()
         await self._let_go()
         await asyncio.to_thread(self.boxes.groups.clean)
@@ -114,7 +142,8 @@ class Lab:
         if self.host is not None:
             await asyncio.to_thread(anchor.stop_anchor, self.paths, self.node)
         if remove_data:
-            await asyncio.to_thread(_remove_folder, self.paths.home / "hosts")
+            await asyncio.to_thread(remove_folder, self.paths.home / "hosts")
+            await asyncio.to_thread(_forget_fleet, self.paths)
         self._stop()
         return running
 
@@ -134,13 +163,7 @@ class Lab:
             "lab_socket": str(self.paths.lab_socket),
             "started_at": self.started_at,
             "uptime_s": round(time.time() - self.started_at, 3),
-            "nodes": [
-                {
-                    "name": self.node,
-                    "docker_socket": str(self.paths.docker_socket),
-                    "mode": self.mode,
-                }
-            ],
+            "nodes": self.nodes,
             "warnings": warnings(self.ground),
             "limits": limits(self.boxes.groups),
             "images": await image_source(),
@@ -160,13 +183,8 @@ class Lab:
         return [{"name": entry.name, "summary": entry.summary} for entry in Catalog().entries()]
 
 
-def _remove_folder(folder: Path) -> None:
-    """Remove a tree without ever following a link out of it."""
-    from labkit.host.image.beneath import open_directory, remove_tree
-
-    with contextlib.suppress(FileNotFoundError):
-        parent = open_directory(folder.parent)
-        try:
-            remove_tree(folder.name, dir_fd=parent)
-        finally:
-            os.close(parent)
+def _forget_fleet(paths: LabPaths) -> None:
+    """The nodes' data went with the hosts' folder; their records go as well."""
+    shutil.rmtree(paths.home / "swarm", ignore_errors=True)
+    for name in ("nodes.json", "chaos.jsonl"):
+        (paths.home / name).unlink(missing_ok=True)

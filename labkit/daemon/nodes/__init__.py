@@ -1,0 +1,1 @@
+"""Simulated nodes: hosts of their own beside the lab's default one, or mere entries."""
