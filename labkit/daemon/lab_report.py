@@ -46,8 +46,6 @@ def warnings(ground: Ground) -> list[str]:
         for finding in ground.probe.reasons
         if not finding.ok
     ]
-    if ground.host is not None:
-        missing.append("containers have a loopback interface only: this lab has no networks yet")
     return missing
 
 

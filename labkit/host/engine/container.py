@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from labkit.host.engine.execs import Exec
     from labkit.host.engine.health import HealthMonitor
     from labkit.host.engine.sessions import PendingAttach
+    from labkit.host.network.dns import DnsServer
 
 __all__ = ["Condition", "Container", "Definition", "MountRecord", "State"]
 
@@ -151,6 +152,8 @@ class Container:
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     """Set while no process exists."""
     execs: dict[str, Exec] = field(default_factory=dict)
+    resolver: DnsServer | None = None
+    """Serves 127.0.0.11 inside, on networks with names."""
     history: deque[Change] = field(default_factory=lambda: deque(maxlen=HISTORY_KEPT))
     pending: list[PendingAttach] = field(default_factory=list)
     waiters: dict[Condition, list[asyncio.Future[dict[str, Any]]]] = field(default_factory=dict)

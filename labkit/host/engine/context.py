@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ from labkit.base.paths import LabPaths
 from labkit.host.engine.container import Container, State
 from labkit.host.engine.events import EventLog
 from labkit.host.engine.folderwatch import FolderWatch
+from labkit.host.engine.networks import Networks
 from labkit.host.engine.ports import Ports
 from labkit.host.engine.records import Records, Write
+from labkit.host.engine.settings import read_settings
 from labkit.host.engine.states import Action, Change, successor
 from labkit.host.engine.volumes import Volumes
 
@@ -41,8 +43,12 @@ class Context:
         self.node = node
         self.records = records
         self.data = paths.host_data(node)
+        self.settings = read_settings(paths.home / "etc" / "daemon.json")
         self.events = EventLog(records.load_events())
         self.volumes = Volumes(self, records.load_volumes())
+        self.networks = Networks(self, records.load_networks(), records.load_endpoints())
+        self.outside_resolver: Callable[[bytes], Awaitable[bytes | None]] | None = None
+        """Answers for names of the simulated outside; None where there is a real one."""
         self.folders = FolderWatch()
         self.containers: dict[str, Container] = {}
         self.names: dict[str, str] = {}
@@ -83,7 +89,10 @@ class Context:
             for shim in shims:
                 if shim is not None:
                     shim.detach()
+            if container.resolver is not None:
+                container.resolver.close()
         self.folders.close()
+        await self.networks.close()
         await self.records.close()
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import labkit
 from labkit.host.engine.listing import summary
+from labkit.host.engine.logdrivers import DRIVERS
+from labkit.host.engine.settings import Settings
 from labkit.host.engine.times import format_time
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
-from labkit.host.engine.validate import LOOPBACK_ONLY
 
 __all__ = [
     "API_VERSION",
@@ -139,6 +140,32 @@ def _open_files() -> int:
         return -1
 
 
+def _registries(settings: Settings) -> Json:
+    """What daemon.json says about registries, as `docker info` shows it."""
+    networks, names = ["::1/128", "127.0.0.0/8"], {}
+    for word in settings.insecure:
+        if "/" in word:
+            networks.append(word)
+        else:
+            names[word] = {"Name": word, "Mirrors": [], "Secure": False, "Official": False}
+    mirrors = [word if word.endswith("/") else f"{word}/" for word in settings.mirrors]
+    names["docker.io"] = {
+        "Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True,
+    }  # fmt: skip
+    return {
+        "AllowNondistributableArtifactsCIDRs": None,
+        "AllowNondistributableArtifactsHostnames": None,
+        "InsecureRegistryCIDRs": networks,
+        "IndexConfigs": names,
+        "Mirrors": mirrors or None,
+    }
+
+
+def _pools(settings: Settings) -> Json:
+    rows = [{"Base": pool.base, "Size": pool.size} for pool in settings.pools]
+    return {"DefaultAddressPools": rows} if rows else {}
+
+
 async def info(context: Context) -> Json:
     """GET /info."""
     probe = context.ports.probe
@@ -146,7 +173,6 @@ async def info(context: Context) -> Json:
     pretty, os_version = _operating_system()
     images = await asyncio.to_thread(context.ports.images.images, all=True)
     flags, warnings = _limits(frozenset(probe.controllers))
-    warnings.append(f"WARNING: {LOOPBACK_ONLY}")
     security = ["name=seccomp,profile=builtin"]
     if probe.mode == "rootless":
         security.append("name=rootless")
@@ -160,9 +186,9 @@ async def info(context: Context) -> Json:
         "SystemStatus": None,
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": None,
-            "Log": ["json-file", "none"],
+            "Log": sorted(DRIVERS),
         },
         **flags,
         "IPv4Forwarding": True,
@@ -170,7 +196,7 @@ async def info(context: Context) -> Json:
         "NFd": _open_files(),
         "NGoroutines": len(asyncio.all_tasks()),
         "SystemTime": format_time(time.time_ns()),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": context.settings.log.type,
         "CgroupDriver": "none" if probe.cgroup == "none" else "cgroupfs",
         "CgroupVersion": "2" if probe.cgroup == "v2" else "1",
         "NEventsListener": context.events.listeners,
@@ -180,15 +206,7 @@ async def info(context: Context) -> Json:
         "OSType": "linux",
         "Architecture": platform.machine(),
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "AllowNondistributableArtifactsCIDRs": None,
-            "AllowNondistributableArtifactsHostnames": None,
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "IndexConfigs": {
-                "docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}
-            },
-            "Mirrors": None,
-        },
+        "RegistryConfig": _registries(context.settings),
         "NCPU": os.cpu_count() or 1,
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "GenericResources": None,
@@ -197,7 +215,7 @@ async def info(context: Context) -> Json:
         "HttpsProxy": "",
         "NoProxy": "",
         "Name": kernel.nodename if context.node == "default" else context.node,
-        "Labels": [],
+        "Labels": list(context.settings.labels),
         "ExperimentalBuild": False,
         "ServerVersion": SERVER_VERSION,
         "Runtimes": {"labkit": {"path": "labkit-shim"}},
@@ -218,6 +236,7 @@ async def info(context: Context) -> Json:
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": security,
         "CDISpecDirs": [],
+        **_pools(context.settings),
         "Warnings": warnings or None,
     }
 

@@ -7,43 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import LabkitError
 from labkit.host.engine.container import Container, MountRecord
+from labkit.host.engine.networking_ports import ports_json
+from labkit.host.engine.networks_json import endpoint_json
 from labkit.host.engine.times import format_time
 from labkit.host.engine.wire import write
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
 
-__all__ = ["changes", "endpoint_json", "inspect", "mount_json", "network_name"]
+__all__ = ["changes", "inspect", "mount_json", "networks_json", "published"]
 
 Json = dict[str, Any]
 
 
-def network_name(container: Container) -> str:
-    """The network the container is on in truth: `none` until the lab has networks."""
-    mode = container.host.network_mode
-    if mode.startswith("container:"):
-        return ""
-    return "host" if mode == "host" else "none"
-
-
-def endpoint_json() -> Json:
-    """A container's end of its network; without networks it has no address."""
+def networks_json(context: Context, container: Container) -> Json:
+    """NetworkSettings.Networks: the container's endpoints by the network's name."""
+    networks = context.networks
     return {
-        "IPAMConfig": None,
-        "Links": None,
-        "Aliases": None,
-        "MacAddress": "",
-        "DriverOpts": None,
-        "GwPriority": 0,
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
+        name: endpoint_json(endpoint, networks.networks.get(endpoint.network_id))
+        for name, endpoint in networks.endpoints_of(container.id).items()
     }
 
 
@@ -82,32 +64,38 @@ def _state(container: Container) -> Json:
     return found
 
 
-def _network_settings(container: Container) -> Json:
-    name = network_name(container)
-    ports: Json = (
-        dict.fromkeys(container.config.exposed_ports or ()) if container.state.is_live else {}
-    )
+def published(context: Context, container: Container) -> Json:
+    """NetworkSettings.Ports: empty unless it runs, as in Docker."""
+    if not container.state.is_live:
+        return {}
+    endpoints = context.networks.endpoints_of(container.id).values()
+    return ports_json(container.config, container.host, endpoints)
+
+
+def _network_settings(context: Context, container: Container) -> Json:
+    networks = networks_json(context, container)
+    is_live = container.state.is_live
+    # Docker repeats the default bridge's endpoint at the top, for clients of 2014.
+    first = networks.get("bridge", {})
     return {
         "Bridge": "",
-        "SandboxID": container.id if container.state.is_live else "",
-        "SandboxKey": f"/var/run/docker/netns/{container.id[:12]}"
-        if container.state.is_live
-        else "",
-        "Ports": ports,
+        "SandboxID": container.id if is_live else "",
+        "SandboxKey": f"/var/run/docker/netns/{container.id[:12]}" if is_live else "",
+        "Ports": published(context, container),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": {name: endpoint_json()} if name else {},
+        "EndpointID": first.get("EndpointID", ""),
+        "Gateway": first.get("Gateway", ""),
+        "GlobalIPv6Address": first.get("GlobalIPv6Address", ""),
+        "GlobalIPv6PrefixLen": first.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": first.get("IPAddress", ""),
+        "IPPrefixLen": first.get("IPPrefixLen", 0),
+        "IPv6Gateway": first.get("IPv6Gateway", ""),
+        "MacAddress": first.get("MacAddress", ""),
+        "Networks": networks,
     }
 
 
@@ -116,7 +104,7 @@ async def inspect(context: Context, reference: str, *, size: bool = False) -> Js
     container = context.find(reference)
     definition = container.definition
     folder = context.shown(context.folder(container.id))
-    has_log = container.host.log_config.type != "none"
+    has_log = container.host.log_config.type == "json-file"
     running = [item.id for item in container.execs.values() if item.running]
     driver = await _graph_driver(context, container)
     found: Json = {
@@ -142,7 +130,7 @@ async def inspect(context: Context, reference: str, *, size: bool = False) -> Js
         "GraphDriver": driver,
         "Mounts": [mount_json(context, mount) for mount in definition.mounts],
         "Config": write(container.config),
-        "NetworkSettings": _network_settings(container),
+        "NetworkSettings": _network_settings(context, container),
     }
     if size:
         from labkit.host.engine.listing import sizes

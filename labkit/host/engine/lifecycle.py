@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import Conflict, InvalidParameter, NotFound, NotModified
 from labkit.base.ids import new_id
-from labkit.host.engine import hostfiles, specs, validate
+from labkit.host.engine import hostfiles, networking, specs, validate
 from labkit.host.engine.config import ContainerConfig, command_line, image_config, merged
 from labkit.host.engine.container import Container, Definition, State
 from labkit.host.engine.events import EventLog
@@ -23,6 +23,7 @@ from labkit.host.engine.mounts import fill_volumes, resolve_mounts
 from labkit.host.engine.names import check_name, random_name
 from labkit.host.engine.removal import discard_files
 from labkit.host.engine.rootfiles import RootFiles
+from labkit.host.engine.settings import with_log_defaults
 from labkit.host.engine.starting import launch
 from labkit.host.engine.states import Change
 from labkit.host.engine.wire import read
@@ -80,6 +81,7 @@ async def create(
 ) -> Json:
     """POST /containers/create."""
     own, host, networking = _parsed(body)
+    host = replace(host, log_config=with_log_defaults(context.settings, host.log_config))
     chosen = check_name(name) if name else random_name(context.names.__contains__)
     image = await asyncio.to_thread(context.ports.images.get, own.image)
     _check_platform(image, own.image, platform)
@@ -118,6 +120,8 @@ async def _make(context: Context, definition: Definition, name: str, image: Any)
     """Folder, writable layer, then the row; undone together when one fails."""
     container = Container(definition, name)
     folder = context.folder(definition.id)
+    endpoints = networking.endpoints_for(context, definition)
+    networking.check_endpoints(context, endpoints)
     try:
         # One trip to a thread for all the files: each costs a third of a millisecond.
         container.root = await asyncio.to_thread(_make_files, context, definition, folder, image)
@@ -135,6 +139,7 @@ async def _make(context: Context, definition: Definition, name: str, image: Any)
             ),
             context.history_row(container.id, change),
             EventLog.write_of(event),
+            *networking.endpoint_rows(container.id, endpoints),
         )
     except BaseException:
         with contextlib.suppress(OSError):
@@ -142,6 +147,7 @@ async def _make(context: Context, definition: Definition, name: str, image: Any)
         raise
     container.history.append(change)
     context.containers[container.id] = container
+    context.networks.by_container[container.id] = endpoints
     context.events.publish(event)
     return container
 
@@ -156,8 +162,6 @@ def _make_files(context: Context, definition: Definition, folder: Path, image: A
 
 def _warnings(context: Context, host: HostConfig) -> list[str]:
     found = []
-    if host.network_mode == "bridge":
-        found.append(validate.LOOPBACK_ONLY)
     if host.oom_kill_disable and not host.memory:
         found.append(
             "OOM killer is disabled for the container, but no memory limit is set, this can result "
@@ -248,6 +252,7 @@ async def rename(context: Context, reference: str, new_name: str) -> None:
         container.name = name
         context.names.pop(old, None)
         context.events.publish(event)
+        await networking.renamed(context, container)
 
 
 async def update(context: Context, reference: str, body: Mapping[str, Any]) -> Json:

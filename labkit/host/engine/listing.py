@@ -17,7 +17,7 @@ from labkit.host.engine.filters import (
     matches_labels,
     matches_pattern,
 )
-from labkit.host.engine.inspection import endpoint_json, mount_json, network_name
+from labkit.host.engine.inspection import mount_json, networks_json, published
 from labkit.host.engine.states import STATES
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ async def summary(context: Context, container: Container, *, size: bool = False)
         "ImageID": definition.image_id,
         "Command": _command(definition.path, definition.args),
         "Created": definition.created_ns // 1_000_000_000,
-        "Ports": _ports(container),
+        "Ports": _ports(context, container),
         "Labels": config.labels or {},
         "State": container.state.status,
         "Status": status_text(container),
         "HostConfig": {"NetworkMode": container.host.network_mode},
-        "NetworkSettings": {"Networks": _networks(container)},
+        "NetworkSettings": {"Networks": networks_json(context, container)},
         "Mounts": [mount_json(context, mount) for mount in definition.mounts],
     }
     if size:
@@ -134,18 +134,17 @@ def _command(path: str, args: Sequence[str]) -> str:
     return " ".join((path, *words))
 
 
-def _ports(container: Container) -> list[Json]:
-    found = []
-    for port in container.config.exposed_ports or ():
+def _ports(context: Context, container: Container) -> list[Json]:
+    found: list[Json] = []
+    for port, bindings in published(context, container).items():
         number, _, protocol = port.partition("/")
-        if number.isdecimal() and container.state.is_live:
-            found.append({"PrivatePort": int(number), "Type": protocol or "tcp"})
-    return sorted(found, key=lambda row: (row["PrivatePort"], row["Type"]))
-
-
-def _networks(container: Container) -> Json:
-    name = network_name(container)
-    return {name: endpoint_json()} if name else {}
+        row: Json = {"PrivatePort": int(number), "Type": protocol}
+        if bindings is None:
+            found.append(row)
+        for binding in bindings or ():
+            host = {"IP": binding["HostIp"], "PublicPort": int(binding["HostPort"])}
+            found.append({**host, **row})
+    return sorted(found, key=lambda row: (row["PrivatePort"], row["Type"], row.get("IP", "")))
 
 
 class _Matcher:
@@ -192,6 +191,10 @@ class _Matcher:
             found.add(image.id)
         return found
 
+    def _networks(self, container: Container) -> tuple[str, ...]:
+        endpoints = self._context.networks.endpoints_of(container.id)
+        return (*endpoints, *(endpoint.network_id for endpoint in endpoints.values()))
+
     def __call__(self, container: Container) -> bool:
         filters, definition = self._filters, container.definition
         if self._is_task:
@@ -215,7 +218,7 @@ class _Matcher:
             and _one_of(filters.get("status", ()), (container.state.status,))
             and _one_of(filters.get("health", ()), (health,))
             and _one_of(filters.get("isolation", ()), ("default", ""))
-            and _one_of(filters.get("network", ()), (network_name(container),))
+            and _one_of(filters.get("network", ()), self._networks(container))
             and _one_of(
                 filters.get("volume", ()),
                 tuple(

@@ -189,3 +189,5 @@ class Ports:
     host: HostNamespaces | None
     probe: ProbeLike
     pull: PullFunction | None = None
+    publish_on: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Addresses of the machine on which published ports answer; none on a simulated node."""

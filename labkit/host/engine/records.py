@@ -60,6 +60,13 @@ CREATE TABLE events (
 CREATE TABLE volumes (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
+_NETWORK_SCHEMA = """
+CREATE TABLE IF NOT EXISTS networks (id TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS endpoints (
+  container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE, name TEXT NOT NULL,
+  body TEXT NOT NULL, PRIMARY KEY (container, name)) STRICT;
+"""
+"""Made also in records that are older than networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +232,16 @@ class Records:
             json.loads(body) for (body,) in self._connection.execute("SELECT body FROM volumes")
         ]
 
+    def load_networks(self) -> list[dict[str, Any]]:
+        """Every network, in order of creation."""
+        rows = self._connection.execute("SELECT body FROM networks ORDER BY rowid")
+        return [json.loads(body) for (body,) in rows]
+
+    def load_endpoints(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every container's places on networks, with the container's id, in order of connecting."""
+        rows = self._connection.execute("SELECT container, body FROM endpoints ORDER BY rowid")
+        return [(container, json.loads(body)) for container, body in rows]
+
     def fact(self, name: str, make: str) -> str:
         """A value fixed at first use (the engine's id); `make` becomes it when there is none."""
         with self._connection:
@@ -242,6 +259,8 @@ def _open(path: Path) -> sqlite3.Connection:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
             connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={_VERSION};COMMIT;")
+        if found in (0, _VERSION):
+            connection.executescript(_NETWORK_SCHEMA)
     except sqlite3.Error as error:
         raise SystemFailure(
             f"cannot open the records in {path}: {error}",

@@ -18,8 +18,9 @@ import time
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import LabkitError
-from labkit.host.engine import execs, restarting, specs
+from labkit.host.engine import execs, networking, restarting, specs
 from labkit.host.engine.container import Container, Definition, State
+from labkit.host.engine.forwarding import start_forwarding
 from labkit.host.engine.health import start_health
 from labkit.host.engine.ports import ExitLike
 from labkit.host.engine.records import StoredContainer
@@ -43,6 +44,7 @@ async def recover(context: Context) -> None:
         container = _loaded(row)
         context.containers[container.id] = container
         context.names[container.name] = container.id
+    await context.networks.open()
     await asyncio.to_thread(_discard_orphans, context)
     folders = await asyncio.to_thread(_scan, context)
     running_execs = context.records.load_execs()
@@ -140,11 +142,16 @@ async def _recover_process(context: Context, container: Container, *, has_shim: 
             await ended(context, container, None, found)
         else:
             # The start was never recorded, so nobody was told that it ran.
+            await networking.leave(context, container)
             await asyncio.to_thread(_forget, context, container)
         return
     # First of all, so that `close` lets go of it whatever happens next.
     container.shim = found
     container.exited.clear()
+    try:
+        await networking.take_up(context, container, found)
+    except (LabkitError, OSError) as error:
+        _LOG.warning("the network of container %s: %s", container.name, error)
     if not container.state.is_live:
         await found.release()
         state = container.state.changed(
@@ -157,6 +164,7 @@ async def _recover_process(context: Context, container: Container, *, has_shim: 
         await context.transit(container, "start", state, events=(event,))
     container.watcher = context.spawn(watch(context, container, found), f"watch {container.name}")
     start_health(context, container, resumed=True)
+    start_forwarding(context, container)
 
 
 def _forget(context: Context, container: Container) -> None:

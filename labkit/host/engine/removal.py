@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import Conflict, LabkitError, NotFound, SystemFailure
+from labkit.host.engine import networking
 from labkit.host.engine.container import Container
 from labkit.host.engine.events import EventLog
 
@@ -91,6 +92,7 @@ async def finish_removal(context: Context, container: Container, *, volumes: boo
         ("DELETE FROM containers WHERE id = ?", (container.id,)), EventLog.write_of(event)
     )
     context.containers.pop(container.id, None)
+    networking.forget(context, container.id)
     if context.names.get(container.name) == container.id:
         del context.names[container.name]
     for exec_id in container.execs:

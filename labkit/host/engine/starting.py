@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import LabkitError
-from labkit.host.engine import restarting, specs
+from labkit.host.engine import networking, restarting, specs
 from labkit.host.engine.container import Container
+from labkit.host.engine.forwarding import check_receiver, start_forwarding
 from labkit.host.engine.health import start_health, stop_health
 from labkit.host.engine.mounts import mounted, released
 from labkit.host.engine.ports import ExitLike, ShimPort
@@ -85,31 +86,41 @@ async def launch(context: Context, container: Container, *, again: bool = False)
         raise
     container.watcher = context.spawn(watch(context, container, shim), f"watch {container.name}")
     start_health(context, container)
+    start_forwarding(context, container)
 
 
 async def _start_process(context: Context, container: Container) -> ShimPort:
     definition = container.definition
     folder = shim_folder(context, container.id)
+    await check_receiver(context, container)
     root = await root_of(context, container)
+    networking.require_networks(context, container)
+    joins = networking.needs_joining(context, container)
     with specs.joined_namespaces(context, definition) as namespaces:
         waiting = [pending for pending in container.pending if not pending.is_closed]
         subpaths = await expected_subpaths(context, definition.mounts)
         try:
             spec = await specs.container_spec(context, definition, root, namespaces, folder)
             shim = await context.ports.runtime.start(
-                spec, specs.io_spec(context, definition), folder, hold=bool(waiting or subpaths)
+                spec,
+                specs.io_spec(context, definition),
+                folder,
+                hold=bool(waiting or subpaths) or joins,
             )
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
-    if waiting or subpaths:
+    if waiting or subpaths or joins:
         container.pending.clear()
         try:
             verify_subpaths(shim, subpaths)
+            if joins:
+                await networking.join(context, container, shim)
             await asyncio.gather(*(pending.go_live(shim) for pending in waiting))
             await shim.release()
         except BaseException:
-            # The program could not be executed, or the caller went away: nothing has run.
+            # No network, no such program, or the caller went away: nothing has run.
+            await networking.leave(context, container)
             with contextlib.suppress(LabkitError, OSError):
                 await shim.signal(9)
             await shim.cleanup()
@@ -188,6 +199,7 @@ async def ended(
         container, action, state, events=tuple(events), is_fact=True
     )
     container.settle("not-running", "next-exit")
+    await networking.leave(context, container)
     await cleaned
     container.shim = None
     await released(context, container)

@@ -7,17 +7,17 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from labkit.base.errors import InvalidParameter, NotFound, Unsupported
-from labkit.base.quantities import parse_bytes
+from labkit.base.errors import InvalidParameter, NotFound
 from labkit.host.engine.config import ContainerConfig, Healthcheck
 from labkit.host.engine.hostconfig import HostConfig, LogConfig, RestartPolicy
+from labkit.host.engine.logdrivers import LOG_FUSE, log_limits
+from labkit.host.engine.networking_ports import port_requests
 from labkit.host.engine.signals import parse_signal
 from labkit.host.isolation.capabilities import normalize_capability
 from labkit.host.isolation.defaults import DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS
 
 __all__ = [
     "LOG_FUSE",
-    "LOOPBACK_ONLY",
     "check_config",
     "check_host",
     "check_resources",
@@ -30,12 +30,6 @@ _MIN_MEMORY = 6 << 20
 _RUNTIMES = frozenset({"", "labkit", "runc", "io.containerd.runc.v2"})
 _MIN_HEALTH_NS = 1_000_000
 _PRIVATE = frozenset({"", "private"})
-
-LOOPBACK_ONLY = (
-    "This lab has no networks yet: the container has only a loopback interface, as with "
-    "--network none."
-)
-"""The warning a container on the default network is created with."""
 
 
 def check_config(config: ContainerConfig) -> None:
@@ -226,13 +220,7 @@ def _check_network(host: HostConfig, config: ContainerConfig) -> None:
                 raise InvalidParameter(f"conflicting options: {words}")
     if mode == "host" and host.uts_mode == "host" and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
-    if host.port_bindings or host.publish_all_ports:
-        raise Unsupported(
-            "cannot publish ports: this version of labkit has no networks yet",
-            hint="leave -p and -P away; `docker exec` reaches the service inside the container",
-        )
-    if host.links:
-        raise Unsupported("cannot link containers: this version of labkit has no networks yet")
+    port_requests(host, config)
 
 
 def _check_namespaces(host: HostConfig) -> None:
@@ -273,47 +261,10 @@ def _check_unsupported(host: HostConfig) -> None:
         raise InvalidParameter(f'invalid isolation "{host.isolation}" on linux')
 
 
-LOG_FUSE = (200 << 20, 2)
-"""Size and number of log files where nothing was asked for. Docker keeps everything; here a
-forgotten `yes` would fill a student's disk within minutes. `--log-opt max-size=-1` is Docker's
-own default."""
-
-
-def log_limits(log: LogConfig) -> tuple[int, int]:
-    """Greatest size of one log file in bytes (-1: no limit) and the number of files."""
-    if log.type not in ("", "json-file", "none"):
-        raise InvalidParameter(
-            f"logger: no log driver named '{log.type}' is registered",
-            hint="json-file (the default) and none are available",
-        )
-    options = dict(log.config or {})
-    if log.type == "none":
-        return -1, 1
-    for name in options:
-        if name not in (
-            "max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag",
-        ):  # fmt: skip
-            raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")
-    size = -1
-    if options.get("max-size", "-1") != "-1":
-        size = parse_bytes(options["max-size"])
-    count_text = options.get("max-file", "1")
-    if not count_text.lstrip("-").isdecimal():
-        raise InvalidParameter(f'strconv.Atoi: parsing "{count_text}": invalid syntax')
-    if int(count_text) < 1:
-        raise InvalidParameter("max-file cannot be less than 1")
-    if size == -1 and int(count_text) > 1:
-        raise InvalidParameter("max-file cannot be greater than 1 when max-size is not set")
-    if "max-size" not in options:
-        return LOG_FUSE
-    return size, int(count_text)
-
-
 def with_defaults(host: HostConfig) -> HostConfig:
     """What Docker's inspect shows for values the client left open."""
     swap = host.memory_swap or (2 * host.memory if host.memory > 0 else 0)
-    # Until this lab has networks, the default is what a container really gets.
-    network = "none" if host.network_mode in ("", "default") else host.network_mode
+    network = "bridge" if host.network_mode in ("", "default") else host.network_mode
     swappiness = None if host.memory_swappiness == -1 else host.memory_swappiness
     masked: tuple[str, ...] | None = host.masked_paths
     readonly: tuple[str, ...] | None = host.readonly_paths

@@ -37,6 +37,7 @@ __all__ = [
     "delete_address",
     "delete_link",
     "delete_route",
+    "disable_port",
     "index_of",
     "list_links",
     "mac_bytes",
@@ -187,6 +188,17 @@ def bridge_port(index: int, *, isolated: bool = False, hairpin: bool = False) ->
         nested(IFLA_INFO_SLAVE_DATA, data),
     )
     return Message(RTM_NEWLINK, 0, body, f"set the flags of bridge port {index}")
+
+
+def disable_port(index: int) -> Message:
+    """Let a bridge's port neither send nor learn, and forget what was learnt on it."""
+    data = attribute(1, bytes([0])) + attribute(24, b"")
+    body = _link(index) + nested(
+        IFLA_LINKINFO,
+        attribute(IFLA_INFO_SLAVE_KIND, "bridge"),
+        nested(IFLA_INFO_SLAVE_DATA, data),
+    )
+    return Message(RTM_NEWLINK, 0, body, f"disable bridge port {index}")
 
 
 def delete_link(index: int) -> Message:

@@ -16,7 +16,6 @@ from labkit.base.errors import (
     NotModified,
     StartFailure,
     SystemFailure,
-    Unsupported,
 )
 from labkit.host.engine.states import STATES, TRANSITIONS, successor
 
@@ -331,9 +330,10 @@ async def test_update_changes_limits_of_a_running_container(world: World) -> Non
         await world.engine.container_update("c1", {"Memory": 1 << 20, "MemorySwap": -1})
 
 
-async def test_publishing_ports_is_refused_with_a_sentence(world: World) -> None:
-    with pytest.raises(Unsupported, match="cannot publish ports"):
-        await world.create(HostConfig={"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}})
+@pytest.mark.parametrize("port", ["99999/tcp", "80/quic", "x/tcp", "0/tcp"])
+async def test_ports_that_mean_nothing_are_refused(world: World, port: str) -> None:
+    with pytest.raises(InvalidParameter, match="invalid port specification"):
+        await world.create(HostConfig={"PortBindings": {port: [{"HostPort": "8080"}]}})
 
 
 @pytest.mark.parametrize(
@@ -353,19 +353,17 @@ async def test_an_unknown_network_is_noticed_at_the_start(
     assert caught.value.message == words
 
 
-async def test_a_bridge_that_was_asked_for_is_warned_about(world: World) -> None:
+async def test_limits_that_do_not_hold_are_warned_about(world: World) -> None:
     world.runtime.warnings = ["no memory limit here"]
-    body = {"Image": "busybox", "HostConfig": {"NetworkMode": "bridge"}}
-    found = await world.engine.container_create(body)
-    assert "only a loopback interface" in found["Warnings"][0]
-    assert found["Warnings"][1] == "no memory limit here"
-
-
-async def test_the_default_network_says_that_it_is_none(world: World) -> None:
     found = await world.engine.container_create({"Image": "busybox"})
-    assert found["Warnings"] == []
+    assert found["Warnings"] == ["no memory limit here"]
+
+
+async def test_the_default_network_is_the_bridge(world: World) -> None:
+    found = await world.engine.container_create({"Image": "busybox"})
     shown = await world.engine.container_inspect(found["Id"])
-    assert shown["HostConfig"]["NetworkMode"] == "none"
+    assert shown["HostConfig"]["NetworkMode"] == "bridge"
+    assert list(shown["NetworkSettings"]["Networks"]) == ["bridge"]
 
 
 async def test_image_and_request_are_merged_into_path_and_args(world: World) -> None:
