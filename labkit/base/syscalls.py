@@ -33,6 +33,7 @@ __all__ = [
     "MS_REMOUNT",
     "die_with_parent",
     "drop_all_capabilities",
+    "drop_bounding",
     "forbid_new_privileges",
     "loopback_up",
     "mount",
@@ -140,11 +141,16 @@ def forbid_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, "set no_new_privs")
 
 
+def drop_bounding(number: int) -> None:
+    """Take one capability out of the bounding set (PR_CAPBSET_DROP, prctl(2))."""
+    _prctl(_PR_CAPBSET_DROP, number, f"drop capability {number}")
+
+
 def drop_all_capabilities() -> None:
     """Empty every capability set, the bounding set included (capabilities(7))."""
     for number in range(64):
         try:
-            _prctl(_PR_CAPBSET_DROP, number, f"drop capability {number}")
+            drop_bounding(number)
         except OSError as error:
             if error.errno == 22:  # EINVAL: this kernel knows no more
                 break
