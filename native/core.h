@@ -32,3 +32,14 @@ int lk_spawn(int program, char *const argv[], char *const envp[], const int *fds
  * what is executed from it. Returns a descriptor.
  */
 int lk_sealed_copy(const char *path);
+
+/* What lk_log_frames shows: bits of its `flags`. */
+enum { LK_FRAMES_STDOUT = 1, LK_FRAMES_STDERR = 2, LK_FRAMES_RAW = 4, LK_FRAMES_TIMES = 8 };
+
+/*
+ * The whole lines of `block`, a piece of a json-file log, as Docker's log stream: frames with an
+ * 8-byte header, or bare text with LK_FRAMES_RAW; each text after its time with LK_FRAMES_TIMES.
+ * `out` has room for `size` bytes, which always suffices, and may not be `block`. Returns how many
+ * it got; *taken becomes how many of `block` were used. Lines that are no records are left out.
+ */
+size_t lk_log_frames(const char *block, size_t size, char *out, int flags, size_t *taken);

@@ -12,7 +12,15 @@ from typing import Any
 
 from labkit.base.errors import SystemFailure, Unsupported
 
-__all__ = ["Program", "audit_arch", "shim_path", "spawn", "syscall_name", "syscall_number"]
+__all__ = [
+    "Program",
+    "audit_arch",
+    "log_frames",
+    "shim_path",
+    "spawn",
+    "syscall_name",
+    "syscall_number",
+]
 
 
 @cache
@@ -51,6 +59,25 @@ def syscall_name(number: int) -> str | None:
 def audit_arch() -> int:
     """The AUDIT_ARCH_ constant that seccomp filters compare with."""
     return int(_core().lib.lk_audit_arch())
+
+
+def log_frames(
+    block: bytes, *, stdout: bool, stderr: bool, raw: bool, timestamps: bool
+) -> bytes | None:
+    """Whole lines of a json-file log as Docker's log stream; other threads run meanwhile.
+
+    None when the core that is installed was built before it could do so.
+    """
+    core = _core()
+    work = getattr(core.lib, "lk_log_frames", None)
+    if work is None:
+        return None
+    # The bits of core.h.
+    flags = stdout * 1 | stderr * 2 | raw * 4 | timestamps * 8
+    out = bytearray(len(block))
+    taken = core.ffi.new("size_t *")
+    size = work(core.ffi.from_buffer(block), len(block), core.ffi.from_buffer(out), flags, taken)
+    return bytes(memoryview(out)[:size])
 
 
 class Program:
