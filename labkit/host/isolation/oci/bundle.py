@@ -33,7 +33,7 @@ from labkit.host.isolation.spec import (
 
 __all__ = ["OCI_VERSION", "Bundle", "container_from", "process_from", "read_config"]
 
-OCI_VERSION = "1.2.0"
+OCI_VERSION = "1.0.2"
 _INFINITY = (1 << 64) - 1
 _KINDS: Mapping[str, NamespaceKind] = {
     "pid": "pid",
@@ -303,7 +303,8 @@ def _source_of(entry: Mapping[str, Any], path: str) -> str:
     number = os.makedev(int(entry.get("major") or 0), int(entry.get("minor") or 0))
     folder = "block" if kind == "b" else "char"
     named = f"/dev/{folder}/{os.major(number)}:{os.minor(number)}"
-    for candidate in (path, named):
+    beside = (entry.path for entry in os.scandir("/dev"))
+    for candidate in (path, named, *beside):
         try:
             there = os.stat(candidate)
         except OSError:

@@ -6,6 +6,7 @@ What a word needs is imported by it. Exit codes are runc's: 1 for an error, the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from labkit.host.isolation.oci.words import Words, parse, usage
 __all__ = ["main"]
 
 _EXEC_FAILED = 255
+_NO_PIVOT = "without pivot_root the old root stays within reach"
 
 
 class _Log:
@@ -86,7 +88,7 @@ def _create(session: _Session) -> tuple[Record, int]:
     from labkit.host.isolation.oci import filters
     from labkit.host.isolation.oci.lifecycle import CreateOptions, create
 
-    _refuse(session.words, no_pivot="without pivot_root the old root stays within reach")
+    _refuse(session.words, no_pivot=_NO_PIVOT)
     root = _root(session.words)
     os.makedirs(f"{root}/.filters", mode=0o700, exist_ok=True)
     filters.keep_in(f"{root}/.filters")
@@ -107,6 +109,7 @@ def _listen_fds() -> int:
 def _do_create(session: _Session) -> int:
     from labkit.host.isolation.oci.bundle import read_config
 
+    _refuse(session.words, no_pivot=_NO_PIVOT)
     wants = read_config(session.words.get("bundle", ".")).wants_terminal
     if wants and not session.words.get("console-socket"):
         raise InvalidParameter(
@@ -158,7 +161,8 @@ def _start_or_delete(record: Record) -> None:
     try:
         start(record)
     except BaseException:
-        delete(record, force=True)
+        with contextlib.suppress(LabkitError):
+            delete(record, force=True)
         raise
 
 

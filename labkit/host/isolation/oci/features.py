@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 from labkit.host.isolation.capabilities import ALL_CAPABILITIES
-from labkit.host.isolation.oci.bundle import OCI_VERSION
 from labkit.host.isolation.oci.hooks import HOOKS
 from labkit.host.isolation.oci.mounts import MOUNT_OPTIONS
 
@@ -20,7 +19,7 @@ def features() -> dict[str, Any]:
     """The document; what depends on the kernel is said as the running one has it."""
     return {
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": OCI_VERSION,
+        "ociVersionMax": "1.2.0",
         "hooks": list(HOOKS),
         "mountOptions": list(MOUNT_OPTIONS),
         "linux": {

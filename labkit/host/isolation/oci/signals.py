@@ -10,11 +10,14 @@ __all__ = ["signal_number"]
 
 
 def signal_number(text: str) -> int:
-    """`9`, `KILL`, `SIGKILL`, `SIGRTMIN+3`. Raises InvalidParameter in runc's words."""
+    """`9`, `KILL`, `SIGKILL`, `SIGRTMIN+3`; 0 asks whether it lives.
+
+    Raises InvalidParameter in runc's words.
+    """
     if text.isdecimal():
-        if 1 <= int(text) <= signal.SIGRTMAX:
+        if int(text) <= signal.SIGRTMAX:
             return int(text)
-        raise InvalidParameter(f"unknown signal {text!r}".replace("'", '"'))
+        raise InvalidParameter(f'unknown signal "{text}"')
     name, plus, offset = text.upper().removeprefix("SIG").partition("+")
     try:
         number = int(signal.Signals[f"SIG{name}"]) + (int(offset) if plus else 0)
