@@ -258,6 +258,12 @@ def _grade(argv: Sequence[str]) -> int:
     return grade(argv)
 
 
+def _images(argv: Sequence[str]) -> int:
+    from labkit.notebook.imagesets import main as images
+
+    return images(argv, _paths())
+
+
 def _view(argv: Sequence[str]) -> int:
     parser = _parser("view", "Write the static twin of a view: an SVG file, or text.")
     parser.add_argument("name", help="namespaces, lifecycle, …")
@@ -290,6 +296,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "env": ("Print shell lines that point docker at the lab", _env),
     "docker": ("Docker's command line, on the lab", _docker),
     "host": ("Run a command on the lab host", _host),
+    "images": ("Verify, carry and list the course's images", _images),
     "view": ("Write a view as SVG or text", _view),
     "course": ("List the chapters", _course),
     "grade": ("Grade a class of notebooks", _grade),

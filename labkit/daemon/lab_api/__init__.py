@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labkit.daemon.identity import SERVER_HEADER
-from labkit.daemon.lab_api import boxes, cluster, confinement, host_exec, raft, status, views
+from labkit.daemon.lab_api import (
+    boxes,
+    cluster,
+    confinement,
+    host_exec,
+    images,
+    raft,
+    status,
+    views,
+)
 from labkit.daemon.routing import build_app
 
 if TYPE_CHECKING:
@@ -20,7 +29,7 @@ def build_lab_app(lab: Lab) -> web.Application:
     """The application to serve on labkit.sock."""
     routes = [
         route
-        for module in (status, views, confinement, boxes, host_exec, raft, cluster)
+        for module in (status, views, confinement, boxes, host_exec, images, raft, cluster)
         for route in module.ROUTES
     ]
     return build_app(lab, routes, versioned=False, headers={"Server": SERVER_HEADER})

@@ -24,7 +24,7 @@ from labkit.base.errors import (
     Unsupported,
 )
 from labkit.base.ids import short_id
-from labkit.host.image import sources
+from labkit.host.image import bundles, sources
 from labkit.host.image.catalog import REFUSED, Built, BuiltLayer, Catalog, CatalogEntry
 from labkit.host.image.reference import DEFAULT_DOMAIN, DEFAULT_TAG, Reference, parse
 from labkit.host.image.registry.options import RegistryOptions
@@ -152,6 +152,11 @@ async def _stand_in(
         async for line in _pinned(store, reference, catalog):
             yield line
         return
+    kept = await asyncio.to_thread(bundles.find, reference)
+    if kept is not None:
+        async for line in _from_bundle(store, reference, kept, why):
+            yield line
+        return
     if entry is None:
         raise _denied(reference, catalog)
     _check_platform(options.platform)
@@ -170,6 +175,23 @@ async def _stand_in(
             yield line
     await asyncio.to_thread(_name, store, reference, built)
     yield {"status": _stand_in_sentence(reference, built, why)}
+    yield {"status": f"Digest: {built.manifest_digest}"}
+    words = "Downloaded newer image" if fresh else "Image is up to date"
+    yield {"status": f"Status: {words} for {reference.familiar}"}
+
+
+async def _from_bundle(
+    store: ImageStore, reference: Reference, kept: dict[str, Any], why: str
+) -> AsyncIterator[dict[str, Any]]:
+    """An image that `labkit images load-bundle` brought here."""
+    yield {"status": f"Pulling from {reference.path}", "id": reference.tag}
+    fresh = store.find_id(str(reference)) != kept["config"]
+    built = await asyncio.to_thread(bundles.restore, store, kept)
+    if fresh:
+        for line in _layer_lines(built):
+            yield line
+    await asyncio.to_thread(_name, store, reference, built)
+    yield {"status": f"Bundle: {why}; this image comes from the bundle that was loaded here"}
     yield {"status": f"Digest: {built.manifest_digest}"}
     words = "Downloaded newer image" if fresh else "Image is up to date"
     yield {"status": f"Status: {words} for {reference.familiar}"}

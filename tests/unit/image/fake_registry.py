@@ -79,6 +79,7 @@ class FakeRegistry:
         app = web.Application()
         app.router.add_get("/v2/", self._ping)
         app.router.add_get("/token", self._token)
+        app.router.add_get("/v2/{name:.+}/tags/list", self._tags)
         app.router.add_get("/v2/{name:.+}/manifests/{reference}", self._manifest)
         app.router.add_get("/v2/{name:.+}/blobs/{digest}", self._blob)
         return app
@@ -107,6 +108,15 @@ class FakeRegistry:
             return web.json_response({}, status=401)
         return web.json_response({"token": "open"})
 
+    async def _tags(self, request: web.Request) -> web.Response:
+        """Two at a time, so that clients must follow links."""
+        tags = sorted(word for word in self.manifests if ":" not in word)
+        found = [tag for tag in tags if tag > request.query.get("last", "")]
+        headers = {}
+        if len(found) > 2:
+            headers["Link"] = f'<{request.path}?n=2&last={found[1]}>; rel="next"'
+        return web.json_response({"tags": found[:2]}, headers=headers)
+
     async def _manifest(self, request: web.Request) -> web.Response:
         if (refusal := self._challenge(request)) is not None:
             return refusal
@@ -118,7 +128,8 @@ class FakeRegistry:
                 status=404,
             )
         media_type, data = self.manifests[reference]
-        return web.Response(body=data, headers={"Content-Type": media_type})
+        headers = {"Content-Type": media_type, "Docker-Content-Digest": digest_of(data)}
+        return web.Response(body=data, headers=headers)
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
         if (refusal := self._challenge(request)) is not None:

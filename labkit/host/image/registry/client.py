@@ -141,8 +141,10 @@ class RegistryClient:
         self.is_mirror = endpoint.is_mirror
         if endpoint.is_mirror:
             # The credentials are the official registry's; a mirror is somebody else.
-            bare = replace(self._options, username="", identity_token="", registry_token="")
-            self._authorizer = Authorizer(bare)
+            self._options = replace(
+                self._options, username="", identity_token="", registry_token=""
+            )
+            self._authorizer = Authorizer(self._options)
 
     # -- requests --------------------------------------------------------------------------
 
