@@ -15,83 +15,25 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from labkit.base.errors import InvalidParameter, SystemFailure
+from labkit.host.image.applymeta import Applied, Metadata
 from labkit.host.image.beneath import (
     O_DIRECTORY_FLAGS,
     is_whiteout,
     make_whiteout,
     open_in_root,
-    proc_path,
     remove_tree,
 )
 from labkit.host.image.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry
+from labkit.host.image.layernames import clean_name, set_opaque
 from labkit.host.image.tarread import TarReader
 
-__all__ = ["OPAQUE_XATTRS", "Applied", "LayerApplier", "clean_name", "set_opaque"]
+__all__ = ["Applied", "LayerApplier"]
 
-OPAQUE_XATTRS = ("trusted.overlay.opaque", "user.overlay.opaque", "user.labkit.opaque")
-"""The first two are both written where allowed: a mount with `userxattr` reads only the second.
-The third is for file systems that are overlays themselves and refuse the others."""
-_MAX_PATH = 4096
 _CACHED_PARENTS = 32
-
-
-@dataclass(slots=True)
-class Applied:
-    """What came of applying one layer."""
-
-    size: int = 0
-    """Bytes of file content, which is what Docker calls a layer's size."""
-    entries: int = 0
-    refused: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Name → what could not be given to it (uid, gid, device, xattrs), to be kept beside it."""
-
-
-def clean_name(name: str) -> list[str]:
-    """The parts of a member's name below the root.
-
-    Absolute names count from the layer's root, as tar has always taken them.
-    Raises InvalidParameter for a name that climbs out or that no file system would take.
-    """
-    parts: list[str] = []
-    for part in name.split("/"):
-        if part in ("", "."):
-            continue
-        if part == "..":
-            if not parts:
-                raise InvalidParameter(
-                    f"cannot apply the layer: {name!r} leads out of it",
-                    hint="the archive is broken or hostile; nothing outside was touched",
-                )
-            parts.pop()
-            continue
-        if len(os.fsencode(part)) > 255:
-            raise InvalidParameter(f"cannot apply the layer: a name of {len(part)} characters")
-        parts.append(part)
-    if len(os.fsencode("/".join(parts))) >= _MAX_PATH:
-        raise InvalidParameter("cannot apply the layer: a path is longer than 4095 bytes")
-    return parts
-
-
-def set_opaque(dir_fd: int) -> None:
-    """Mark the folder as hiding what lower layers have under its name."""
-    done = False
-    for name in OPAQUE_XATTRS:
-        if done and name == OPAQUE_XATTRS[-1]:
-            return
-        try:
-            os.setxattr(dir_fd, name, b"y")
-            done = True
-        except OSError as error:
-            last = error
-    if not done:
-        raise SystemFailure(
-            f"cannot mark a folder as opaque: {last.strerror}",
-            hint="labkit's data must lie on a file system with extended attributes",
-        ) from last
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LayerApplier:
@@ -106,11 +48,11 @@ class LayerApplier:
     ) -> None:
         self._root = root_fd
         self._overlay = deletions == "overlay"
-        self._require_ids = ids == "require"
         self._parents: dict[tuple[str, ...], int] = {}
         self._folders: list[tuple[list[str], int]] = []  # times are set last
         self._seen: set[str] = set()
         self.result = Applied()
+        self._metadata = Metadata(self.result, require_ids=ids == "require")
 
     def __enter__(self) -> Self:
         return self
@@ -249,13 +191,20 @@ class LayerApplier:
     def _root_folder(self, entry: Entry) -> None:
         if entry.kind != "dir":
             raise InvalidParameter(f"cannot apply the layer: its root is a {entry.kind}")
-        self._metadata_fd(self._root, entry, "")
+        self._metadata.of_descriptor(self._root, entry, "")
         self._folders.append(([], entry.mtime_ns))
 
     def _member(self, parts: list[str], entry: Entry, content: Iterable[tuple[int, bytes]]) -> None:
         parent = self._parent_fd(parts[:-1])
         name = parts[-1]
         path = "/".join(parts)
+        if entry.kind == "file":
+            # Nearly every file is new: making it says so, and looking first would say it twice.
+            fd = self._new_file(parent, name)
+            if fd >= 0:
+                self._see(path)
+                self._fill(fd, path, entry, content)
+                return
         try:
             found: os.stat_result | None = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
@@ -267,27 +216,29 @@ class LayerApplier:
             hides = self._overlay and is_whiteout(found, parent, name)
             self._remove(parent, name)
             found = None
-        self._seen_with_parents(parts)
+        self._see(path)
         if entry.kind == "dir":
             self._folder(parent, name, parts, entry, exists=found is not None, opaque=hides)
         elif entry.kind == "file":
-            self._file(parent, name, path, entry, content)
+            fd = self._new_file(parent, name)
+            if fd < 0:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            self._fill(fd, path, entry, content)
         elif entry.kind == "link":
             self._hard_link(parent, name, entry)
         elif entry.kind == "symlink":
             if not entry.link:
                 raise InvalidParameter(f"cannot apply the layer: {path!r} links to nothing")
             os.symlink(entry.link, name, dir_fd=parent)
-            self._metadata_name(parent, name, path, entry)
+            self._metadata.of_name(parent, name, path, entry)
         else:
             self._node(parent, name, path, entry)
 
-    def _seen_with_parents(self, parts: list[str]) -> None:
-        for length in range(len(parts), 0, -1):
-            path = "/".join(parts[:length])
-            if path in self._seen:
-                return
-            self._seen.add(path)
+    def _see(self, path: str) -> None:
+        seen = self._seen
+        while path and path not in seen:
+            seen.add(path)
+            path = path.rpartition("/")[0]
 
     def _folder(
         self, parent: int, name: str, parts: list[str], entry: Entry, *, exists: bool, opaque: bool
@@ -297,25 +248,32 @@ class LayerApplier:
         with _directory(parent, name) as fd:
             if opaque:
                 set_opaque(fd)
-            self._metadata_fd(fd, entry, "/".join(parts))
+            self._metadata.of_descriptor(fd, entry, "/".join(parts))
         self._folders.append((parts, entry.mtime_ns))
 
-    def _file(
-        self, parent: int, name: str, path: str, entry: Entry, content: Iterable[tuple[int, bytes]]
-    ) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(name, flags, 0o600, dir_fd=parent)
+    @staticmethod
+    def _new_file(parent: int, name: str) -> int:
+        """A descriptor of a file that was not there before; -1 when something has its name."""
+        try:
+            return os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+        except FileExistsError:
+            return -1
+
+    def _fill(self, fd: int, path: str, entry: Entry, content: Iterable[tuple[int, bytes]]) -> None:
+        """Give a new file its content and metadata, and close it."""
         try:
             position = 0
             for offset, data in content:
                 if offset != position:
                     os.lseek(fd, offset, os.SEEK_SET)
-                _write_all(fd, data)
+                written = os.write(fd, data)
+                if written < len(data):
+                    _write_all(fd, data[written:])
                 position = offset + len(data)
                 self.result.size += len(data)
             if position < entry.size:
                 os.ftruncate(fd, entry.size)
-            self._metadata_fd(fd, entry, path)
+            self._metadata.of_descriptor(fd, entry, path)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
         finally:
             os.close(fd)
@@ -358,58 +316,13 @@ class LayerApplier:
         try:
             os.mknod(name, kinds[entry.kind] | 0o600, device, dir_fd=parent)
         except PermissionError:
-            if self._require_ids:
+            if self._metadata.require_ids:
                 raise
-            self._refuse(path, device=[entry.kind, entry.major, entry.minor], mode=entry.mode)
+            self._metadata.refuse(
+                path, device=[entry.kind, entry.major, entry.minor], mode=entry.mode
+            )
             return
-        self._metadata_name(parent, name, path, entry)
-
-    # -- metadata --------------------------------------------------------------------------
-
-    def _refuse(self, path: str, **what: Any) -> None:
-        self.result.refused.setdefault(path, {}).update(what)
-
-    def _metadata_fd(self, fd: int, entry: Entry, path: str) -> None:
-        # chown first: it drops the set-user-id bits and file capabilities.
-        try:
-            os.chown(fd, entry.uid, entry.gid)
-        except OSError as error:
-            self._ids_refused(error, path, entry)
-        os.fchmod(fd, entry.mode & 0o7777)
-        for key, value in entry.xattrs.items():
-            self._xattr(fd, key, value, path)
-
-    def _metadata_name(self, parent: int, name: str, path: str, entry: Entry) -> None:
-        try:
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        except OSError as error:
-            self._ids_refused(error, path, entry)
-        if entry.kind != "symlink":
-            # The name was made a moment ago in a folder nobody else writes to: no link to follow.
-            os.chmod(name, entry.mode & 0o7777, dir_fd=parent)
-        for key, value in entry.xattrs.items():
-            self._xattr(proc_path(parent, name), key, value, path)
-        times = (entry.mtime_ns, entry.mtime_ns)
-        os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
-
-    def _ids_refused(self, error: OSError, path: str, entry: Entry) -> None:
-        if self._require_ids or error.errno not in (errno.EPERM, errno.EINVAL):
-            raise error
-        self._refuse(path, uid=entry.uid, gid=entry.gid)
-
-    def _xattr(self, target: int | str, key: str, value: bytes, path: str) -> None:
-        if key.startswith(("trusted.", "user.overlay.", "user.labkit.")):
-            return  # the stack's own marks are never an archive's to set
-        try:
-            if isinstance(target, int):
-                os.setxattr(target, key, value)
-            else:
-                os.setxattr(target, key, value, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EINVAL, errno.ERANGE):
-                raise
-            kept = self.result.refused.setdefault(path, {}).setdefault("xattrs", {})
-            kept[key] = value.hex()
+        self._metadata.of_name(parent, name, path, entry)
 
 
 def _make_folder(above: int, name: str) -> None:

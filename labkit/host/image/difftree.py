@@ -11,9 +11,9 @@ import stat
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from labkit.host.image.apply import OPAQUE_XATTRS
 from labkit.host.image.beneath import is_whiteout, open_in_root, proc_path
 from labkit.host.image.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry
+from labkit.host.image.layernames import OPAQUE_XATTRS
 from labkit.host.image.tarwrite import TarWriter
 from labkit.host.image.treewalk import entry_of, kept_xattrs, read_file, walk
 

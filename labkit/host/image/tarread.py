@@ -11,13 +11,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from labkit.base.errors import InvalidParameter
 from labkit.host.image.entry import Entry, Kind
+from labkit.host.image.tarfields import (
+    broken,
+    checked_size,
+    decimal,
+    number_field,
+    parse_pax,
+    pax_time_ns,
+    text_field,
+)
 
 __all__ = ["BLOCK", "ByteSource", "TarLimits", "TarReader"]
 
 BLOCK: Final = 512
-_MAX_INT: Final = (1 << 63) - 1
 _MAX_SECONDS: Final = 1 << 34  # what ext4 can store
 _KINDS: Mapping[bytes, Kind] = {
     b"0": "file",
@@ -53,74 +60,6 @@ class TarLimits:
     """What may follow the closing blocks (tape drives wanted padding)."""
 
 
-def _fail(reason: str) -> InvalidParameter:
-    return InvalidParameter(f"cannot read the layer archive: {reason}")
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-
-
-def _number(field: bytes, what: str) -> int:
-    """An octal number, or GNU's base-256 form when the first bit is set."""
-    if field[:1] >= b"\x80":
-        value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-        if field[0] & 0x40:
-            value -= 1 << (8 * len(field) - 1)
-        return value
-    digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    digits = digits.split(b"\0", 1)[0].rstrip(b" ")
-    if any(digit not in b"01234567" for digit in digits):
-        raise _fail(f"{what} is not a number")
-    return int(digits, 8)
-
-
-def _size(value: int, what: str) -> int:
-    if not 0 <= value <= _MAX_INT:
-        raise _fail(f"{what} is {value}")
-    return value
-
-
-def _decimal(text: str, what: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 19:
-        raise _fail(f"{what} is not a number")
-    return _size(int(text), what)
-
-
-def _seconds_ns(text: str) -> int:
-    """A pax time such as `1700000000.25` or `-1.5` in nanoseconds, without floating point."""
-    sign = -1 if text.startswith("-") else 1
-    whole, _, fraction = text.lstrip("-").partition(".")
-    if not (whole or fraction) or not (whole + fraction).isascii():
-        raise _fail("a time is not a number")
-    if not (whole + fraction).isdecimal() or len(whole) > 20:
-        raise _fail("a time is not a number")
-    return sign * (int(whole or "0") * 1_000_000_000 + int((fraction + "0" * 9)[:9]))
-
-
-def parse_pax(data: bytes) -> dict[str, bytes]:
-    """Records `LENGTH KEY=VALUE\\n` of an extended header; later ones win."""
-    records: dict[str, bytes] = {}
-    position = 0
-    while position < len(data):
-        blank = data.find(b" ", position, position + 20)
-        digits = data[position:blank] if blank > 0 else b""
-        if not digits.isdigit():
-            raise _fail("a pax record has no length")
-        end = position + int(digits)
-        record = data[blank + 1 : end]
-        if end > len(data) or end <= blank or record[-1:] != b"\n":
-            raise _fail("a pax record has the wrong length")
-        key, equals, value = record[:-1].partition(b"=")
-        if not equals or not key:
-            raise _fail("a pax record has no key")
-        records[key.decode("utf-8", "surrogateescape")] = value
-        position = end
-    return records
-
-
 class TarReader:
     """Iterates over members; `content()` yields the present one's bytes."""
 
@@ -145,7 +84,7 @@ class TarReader:
             while length:
                 data = self._source.read(min(chunk, length))
                 if not data:
-                    raise _fail("it ends in the middle of a file")
+                    raise broken("it ends in the middle of a file")
                 self._left -= len(data)
                 yield offset, data
                 offset += len(data)
@@ -162,18 +101,18 @@ class TarReader:
             header = self._header()
             if header is None:
                 if pax or long_name is not None or long_link is not None:
-                    raise _fail("it ends after an extended header")
+                    raise broken("it ends after an extended header")
                 return None
             flag = header[156:157]
-            size = _size(_number(header[124:136], "a size"), "a size")
+            size = checked_size(number_field(header[124:136], "a size"), "a size")
             if flag == b"x":
                 pax.update(parse_pax(self._extended(size)))
             elif flag == b"g":
                 self._extended(size)  # global defaults: Docker ignores them as well
             elif flag == b"L":
-                long_name = _text(self._extended(size))
+                long_name = text_field(self._extended(size))
             elif flag == b"K":
-                long_link = _text(self._extended(size))
+                long_link = text_field(self._extended(size))
             else:
                 return self._entry(header, flag, size, pax, long_name, long_link)
 
@@ -188,24 +127,24 @@ class TarReader:
     ) -> Entry:
         kind = _KINDS.get(flag)
         if kind is None:
-            raise _fail(f"unknown kind of member {flag!r}")
-        name = _text(header[0:100])
+            raise broken(f"unknown kind of member {flag!r}")
+        name = text_field(header[0:100])
         if header[257:263] == b"ustar\0" and header[345:346] != b"\0":
-            name = f"{_text(header[345:500])}/{name}"
+            name = f"{text_field(header[345:500])}/{name}"
         name = long_name if long_name is not None else name
         entry = Entry(
             name=name,
             kind=kind,
-            mode=_number(header[100:108], "a mode") & 0o7777,
-            uid=_number(header[108:116], "an owner"),
-            gid=_number(header[116:124], "a group"),
-            mtime_ns=_number(header[136:148], "a time") * 1_000_000_000,
-            link=long_link if long_link is not None else _text(header[157:257]),
+            mode=number_field(header[100:108], "a mode") & 0o7777,
+            uid=number_field(header[108:116], "an owner"),
+            gid=number_field(header[116:124], "a group"),
+            mtime_ns=number_field(header[136:148], "a time") * 1_000_000_000,
+            link=long_link if long_link is not None else text_field(header[157:257]),
             size=size,
         )
         if kind in ("char", "block"):
-            entry.major = _number(header[329:337], "a device number")
-            entry.minor = _number(header[337:345], "a device number")
+            entry.major = number_field(header[329:337], "a device number")
+            entry.minor = number_field(header[337:345], "a device number")
         sparse = self._apply_pax(entry, pax)
         if kind == "file" and flag in (b"0", b"\0") and entry.name.endswith("/"):
             entry.kind = kind = "dir"  # how tools before POSIX wrote a folder
@@ -232,13 +171,13 @@ class TarReader:
             elif key == "linkpath":
                 entry.link = text
             elif key == "size":
-                entry.size = _decimal(text, "a size")
+                entry.size = decimal(text, "a size")
             elif key == "uid":
-                entry.uid = _decimal(text, "an owner")
+                entry.uid = decimal(text, "an owner")
             elif key == "gid":
-                entry.gid = _decimal(text, "a group")
+                entry.gid = decimal(text, "a group")
             elif key == "mtime":
-                entry.mtime_ns = _seconds_ns(text)
+                entry.mtime_ns = pax_time_ns(text)
             elif key.startswith("SCHILY.xattr."):
                 xattrs[key.removeprefix("SCHILY.xattr.")] = value
             elif key.startswith("GNU.sparse."):
@@ -249,19 +188,19 @@ class TarReader:
     def _check(self, entry: Entry) -> None:
         self._count += 1
         if self._count > self._limits.entries:
-            raise _fail(f"more than {self._limits.entries} members")
+            raise broken(f"more than {self._limits.entries} members")
         self._total += self._left
         if self._total > self._limits.content_bytes:
-            raise _fail(f"more than {self._limits.content_bytes} bytes of content")
+            raise broken(f"more than {self._limits.content_bytes} bytes of content")
         if "\0" in entry.name or "\0" in entry.link:
-            raise _fail("a name holds a NUL byte")
+            raise broken("a name holds a NUL byte")
         if not entry.name:
-            raise _fail("a member has no name")
+            raise broken("a member has no name")
         for what, value in (("an owner", entry.uid), ("a group", entry.gid)):
             if not 0 <= value < 0xFFFFFFFF:
-                raise _fail(f"{entry.name!r}: {what} is {value}")
+                raise broken(f"{entry.name!r}: {what} is {value}")
         if not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
-            raise _fail(f"{entry.name!r}: no such device number {entry.major}:{entry.minor}")
+            raise broken(f"{entry.name!r}: no such device number {entry.major}:{entry.minor}")
         bound = _MAX_SECONDS * 1_000_000_000
         if not -bound // 8 <= entry.mtime_ns < bound:
             entry.mtime_ns = 0
@@ -271,19 +210,19 @@ class TarReader:
     def _old_gnu_sparse(self, header: bytes, entry: Entry) -> None:
         pieces: list[tuple[int, int]] = []
         table, more = header[386:482], header[482]
-        real = _size(_number(header[483:495], "a sparse size"), "a sparse size")
+        real = checked_size(number_field(header[483:495], "a sparse size"), "a sparse size")
         while True:
             for at in range(0, len(table) - len(table) % 24, 24):
                 if not table[at : at + 24].strip(b"\0 "):
                     continue
                 pieces.append(
                     (
-                        _number(table[at : at + 12], "a sparse offset"),
-                        _number(table[at + 12 : at + 24], "a sparse length"),
+                        number_field(table[at : at + 12], "a sparse offset"),
+                        number_field(table[at + 12 : at + 24], "a sparse length"),
                     )
                 )
             if len(pieces) > self._limits.sparse_extents:
-                raise _fail("a sparse file has too many pieces")
+                raise broken("a sparse file has too many pieces")
             if not more:
                 break
             block = self._exactly(BLOCK)
@@ -297,15 +236,15 @@ class TarReader:
         name = pax.get("GNU.sparse.name")
         if name is not None:
             entry.name = name.decode("utf-8", "surrogateescape")
-        real = _decimal(text("realsize") or text("size") or str(entry.size), "a sparse size")
+        real = decimal(text("realsize") or text("size") or str(entry.size), "a sparse size")
         if text("major") == "1":
             numbers = self._sparse_map()
         elif text("map"):
-            numbers = [_decimal(word, "a sparse piece") for word in text("map").split(",")]
+            numbers = [decimal(word, "a sparse piece") for word in text("map").split(",")]
         else:
             return  # pax 0.0 repeats its keys, which no tool has written since 2004
         if len(numbers) % 2 or len(numbers) // 2 > self._limits.sparse_extents:
-            raise _fail("a sparse file's table is broken")
+            raise broken("a sparse file's table is broken")
         self._set_extents(entry, list(zip(numbers[::2], numbers[1::2], strict=True)), real)
 
     def _sparse_map(self) -> list[int]:
@@ -317,27 +256,27 @@ class TarReader:
             block = self._exactly(BLOCK)
             self._left -= BLOCK
             if self._left < 0:
-                raise _fail("a sparse file's table is broken")
+                raise broken("a sparse file's table is broken")
             *complete, rest = (rest + block).split(b"\n")
             lines += complete
             if wanted == 1 and lines:
-                count = _decimal(lines[0].decode("ascii", "replace"), "a sparse table")
+                count = decimal(lines[0].decode("ascii", "replace"), "a sparse table")
                 if count > self._limits.sparse_extents:
-                    raise _fail("a sparse file has too many pieces")
+                    raise broken("a sparse file has too many pieces")
                 wanted = 1 + 2 * count
         return [
-            _decimal(line.decode("ascii", "replace"), "a sparse piece") for line in lines[1:wanted]
+            decimal(line.decode("ascii", "replace"), "a sparse piece") for line in lines[1:wanted]
         ]
 
     def _set_extents(self, entry: Entry, pieces: list[tuple[int, int]], real: int) -> None:
         position = total = 0
         for offset, length in pieces:
             if offset < position or length < 0 or offset + length > real:
-                raise _fail(f"{entry.name!r}: the pieces of a sparse file overlap or overrun")
+                raise broken(f"{entry.name!r}: the pieces of a sparse file overlap or overrun")
             position = offset + length
             total += length
         if total != self._left:
-            raise _fail(f"{entry.name!r}: a sparse file's pieces do not match its data")
+            raise broken(f"{entry.name!r}: a sparse file's pieces do not match its data")
         entry.extents = self._extents = [piece for piece in pieces if piece[1]]
         entry.size = real
 
@@ -351,21 +290,21 @@ class TarReader:
         if not header.strip(b"\0"):
             second = self._block()
             if second is not None and second.strip(b"\0"):
-                raise _fail("data follows a zero block")
+                raise broken("data follows a zero block")
             self._drain()
             return None
-        stated = _number(header[148:156], "a checksum")
-        blanked = header[:148] + b" " * 8 + header[156:]
-        unsigned = sum(blanked)
+        stated = number_field(header[148:156], "a checksum")
+        unsigned = sum(header) - sum(header[148:156]) + 8 * 32
         if stated != unsigned:
+            blanked = header[:148] + header[156:]
             signed = unsigned - 256 * sum(1 for byte in blanked if byte > 127)
             if stated != signed:
-                raise _fail("a header's checksum is wrong")
+                raise broken("a header's checksum is wrong")
         return header
 
     def _extended(self, size: int) -> bytes:
         if size > self._limits.extended_header_bytes:
-            raise _fail(f"an extended header of {size} bytes")
+            raise broken(f"an extended header of {size} bytes")
         data = self._exactly(size + -size % BLOCK)
         return data[:size]
 
@@ -376,7 +315,7 @@ class TarReader:
         while len(data) < BLOCK:
             more = self._source.read(BLOCK - len(data))
             if not more:
-                raise _fail("it ends in the middle of a header")
+                raise broken("it ends in the middle of a header")
             data += more
         return data
 
@@ -385,7 +324,7 @@ class TarReader:
         while size:
             piece = self._source.read(min(size, 1 << 18))
             if not piece:
-                raise _fail("it ends too early")
+                raise broken("it ends too early")
             pieces.append(piece)
             size -= len(piece)
         return b"".join(pieces)
@@ -396,7 +335,7 @@ class TarReader:
         while rest:
             piece = self._source.read(min(rest, 1 << 18))
             if not piece:
-                raise _fail("it ends in the middle of a file")
+                raise broken("it ends in the middle of a file")
             rest -= len(piece)
 
     def _drain(self) -> None:
@@ -405,6 +344,6 @@ class TarReader:
         while piece := self._source.read(1 << 18):
             drained += len(piece)
             if drained > self._limits.trailing_bytes:
-                raise _fail("too much data after its end")
+                raise broken("too much data after its end")
 
     _extents: list[tuple[int, int]] = []  # noqa: RUF012 - replaced per member, never changed
