@@ -194,19 +194,44 @@ def _doctor(argv: Sequence[str]) -> int:
 def _env(argv: Sequence[str]) -> int:
     parser = _parser("env", 'Shell lines that point docker at the lab: eval "$(labkit env)"')
     parser.add_argument("--shell", choices=("sh", "fish"), default="sh")
+    parser.add_argument("--node", help="a simulated node (`labkit nodes`) instead of the lab host")
     options = parser.parse_args(argv)
     import shlex
 
     paths = _paths()
-    values = {"DOCKER_HOST": f"unix://{paths.docker_socket}", "KUBECONFIG": str(paths.kubeconfig)}
+    docker_socket = _node_socket(paths, options.node) if options.node else paths.docker_socket
+    values = {"DOCKER_HOST": f"unix://{docker_socket}", "KUBECONFIG": str(paths.kubeconfig)}
     for name, value in values.items():
         if options.shell == "fish":
             print(f"set -gx {name} {shlex.quote(value)};")
         else:
             print(f"export {name}={shlex.quote(value)}")
-    again = "labkit env | source" if options.shell == "fish" else 'eval "$(labkit env)"'
+    again = f"labkit env --node {options.node}" if options.node else "labkit env"
+    again = f"{again} | source" if options.shell == "fish" else f'eval "$({again})"'
     print(f"# Run this to point your shell at the lab:\n# {again}")
     return 0
+
+
+def _node_socket(paths: LabPaths, name: str) -> str:
+    from labkit.notebook.client import ensure_daemon
+
+    nodes = _lab_client(ensure_daemon(paths)).json("GET", "/v1/nodes")
+    found = next((node for node in nodes if node["name"] == name), None)
+    if found is None:
+        names = ", ".join(node["name"] for node in nodes[:5])
+        raise CommandError(f"there is no node '{name}'", hint=f"nodes: {names}")
+    if not found["docker_socket"]:
+        raise CommandError(f"node '{name}' is hollow: it has no engine", hint="labkit nodes add")
+    return str(found["docker_socket"])
+
+
+def _cluster(group: str) -> Callable[[Sequence[str]], int]:
+    def command(argv: Sequence[str]) -> int:
+        from labkit.notebook.commands.cluster import run_in_terminal
+
+        return run_in_terminal(group, argv)
+
+    return command
 
 
 def _docker(argv: Sequence[str]) -> int:
@@ -297,6 +322,11 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "docker": ("Docker's command line, on the lab", _docker),
     "host": ("Run a command on the lab host", _host),
     "images": ("Verify, carry and list the course's images", _images),
+    "nodes": ("Simulated hosts beside the lab host", _cluster("nodes")),
+    "swarm": ("A cluster of managers and workers", _cluster("swarm")),
+    "chaos": ("Break the cluster on purpose", _cluster("chaos")),
+    "raft": ("What each manager believes", _cluster("raft")),
+    "clock": ("Docker's timings for the cluster, or a lesson's", _cluster("clock")),
     "view": ("Write a view as SVG or text", _view),
     "course": ("List the chapters", _course),
     "grade": ("Grade a class of notebooks", _grade),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
-_NAMES = ("docker", "host", "lab", "explain", "check", "hint")
+_NAMES = ("docker", "host", "lab", "swarm", "explain", "check", "hint")
 _ATTRIBUTE = "_labkit_notebook"
 
 
@@ -103,6 +103,13 @@ def _line_magics(notebook: Callable[[], Notebook]) -> dict[str, Any]:
         return run_lab(notebook(), line, keep=is_result_used())
 
     @no_var_expand
+    def swarm(line: str) -> Any:
+        """%swarm up|status|down: a cluster of managers and workers in this lab."""
+        from labkit.notebook.magics.lab import run_cluster
+
+        return run_cluster(notebook(), "swarm", line, keep=is_result_used())
+
+    @no_var_expand
     def explain(line: str) -> Any:
         """%explain docker run …: run it, then draw what was done, step by step."""
         from labkit.notebook.magics.explain import run_explain
@@ -123,7 +130,7 @@ def _line_magics(notebook: Callable[[], Notebook]) -> dict[str, Any]:
 
         return run_hint(notebook(), line, keep=is_result_used())
 
-    functions = (docker, host, lab, explain, check, hint)
+    functions = (docker, host, lab, swarm, explain, check, hint)
     return {function.__name__: function for function in functions}
 
 

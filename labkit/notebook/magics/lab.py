@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import InvalidParameter, Unsupported
 from labkit.notebook.commands.surface import Table
@@ -12,9 +12,15 @@ from labkit.notebook.magics import chapter
 from labkit.notebook.magics.line import Notebook
 from labkit.notebook.magics.surface import NotebookSurface
 
-__all__ = ["SUBCOMMANDS", "Subcommand", "run_lab", "usage"]
+if TYPE_CHECKING:
+    from labkit.notebook.client import LabClient
+
+__all__ = ["SUBCOMMANDS", "Subcommand", "run_cluster", "run_lab", "usage"]
 
 _Run = Callable[[Notebook, list[str], NotebookSurface], int]
+
+_HELP_THEMSELVES = frozenset({"nodes", "chaos", "raft", "clock"})
+"""Commands with commands of their own: they print their help themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def run_lab(notebook: Notebook, text: str, *, keep: bool) -> Any:
             raise InvalidParameter(
                 f"%lab: '{name}' is not one of its commands", hint=_nearest(name)
             )
-        if "--help" in rest or "-h" in rest:
+        if ("--help" in rest or "-h" in rest) and name not in _HELP_THEMSELVES:
             surface.out(f"Usage:  %lab {subcommand.usage}\n\n{subcommand.help}\n")
             return 0
         if name == "view" and keep:
@@ -97,12 +103,34 @@ def _status(notebook: Notebook, words: list[str], surface: NotebookSurface) -> i
     return 0
 
 
-def _nodes(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
-    _expect(words, 0, "nodes")
-    nodes = notebook.session.lab().json("GET", "/v1/status")["nodes"]
-    rows = [(node["name"], node["mode"], f"unix://{node['docker_socket']}") for node in nodes]
-    surface.table(make_table(("NAME", "MODE", "DOCKER SOCKET"), rows, list(nodes)))
-    return 0
+def run_cluster(notebook: Notebook, group: str, text: str, *, keep: bool) -> Any:
+    """`%swarm …`: a command of the cluster that is a magic of its own."""
+
+    def work(surface: NotebookSurface) -> int:
+        from labkit.notebook.commands.cluster import run
+
+        words = list(notebook.parse(text).words)
+        return run(group, words, _lab_for(notebook, words), surface, prog="")
+
+    return notebook.guard(work, keep=keep)
+
+
+def _cluster(group: str) -> _Run:
+    def run(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
+        from labkit.notebook.commands.cluster import run
+
+        return run(group, words, _lab_for(notebook, words), surface, prog="%lab")
+
+    return run
+
+
+def _lab_for(notebook: Notebook, words: Sequence[str]) -> LabClient:
+    """The lab; help needs none, so it starts none."""
+    if {"-h", "--help"} & set(words):
+        from labkit.notebook.client import LabClient
+
+        return LabClient()
+    return notebook.session.lab()
 
 
 def make_table(
@@ -246,7 +274,10 @@ def _later(_notebook: Notebook, _words: list[str], _surface: NotebookSurface) ->
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "status": Subcommand("status", "Mode, limits, images, sockets, warnings", _status),
-    "nodes": Subcommand("nodes", "The hosts of this lab", _nodes),
+    "nodes": Subcommand("nodes [COMMAND]", "Simulated hosts: add, rm, stop, …", _cluster("nodes")),
+    "chaos": Subcommand("chaos [ACTION]", "Break the cluster on purpose", _cluster("chaos")),
+    "raft": Subcommand("raft", "What each manager of the swarm believes", _cluster("raft")),
+    "clock": Subcommand("clock [docker|fast]", "Swarm's timings, or a lesson's", _cluster("clock")),
     "view": Subcommand("view NAME", "Draw live state: namespaces, lifecycle", _view),
     "verdict": Subcommand(
         "verdict CONTAINER CALL [ARG…]", "What its seccomp filter does with a system call", _verdict
