@@ -40,6 +40,7 @@ enum { LK_FRAMES_STDOUT = 1, LK_FRAMES_STDERR = 2, LK_FRAMES_RAW = 4, LK_FRAMES_
  * The whole lines of `block`, a piece of a json-file log, as Docker's log stream: frames with an
  * 8-byte header, or bare text with LK_FRAMES_RAW; each text after its time with LK_FRAMES_TIMES.
  * `out` has room for `size` bytes, which always suffices, and may not be `block`. Returns how many
- * it got; *taken becomes how many of `block` were used. Lines that are no records are left out.
+ * it got; *taken becomes how many of `block` were used: all of them, or those before the first line
+ * that has other keys, or another order of them, than log.c writes.
  */
 size_t lk_log_frames(const char *block, size_t size, char *out, int flags, size_t *taken);

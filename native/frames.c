@@ -121,18 +121,19 @@ static bool put_stamp(char *out, const char *at, const char *end) {
     return true;
 }
 
-/* One record without its newline; returns the end of its frame, or `out` where none is due. */
+/* One record without its newline; returns the end of its frame (`out` itself where none is due), or
+ * NULL when it is written in another way. */
 static char *frame(const char *at, const char *end, char *out, int flags) {
     char *const begin = out;
     char *text = out + (flags & LK_FRAMES_RAW ? 0 : FRAME) + (flags & LK_FRAMES_TIMES ? STAMP : 0);
     const size_t head = sizeof TEXT_BEGIN - 1, middle = sizeof STREAM_BEGIN - 1;
     if (!starts(at, end, TEXT_BEGIN, head))
-        return begin;
+        return NULL;
     /* The stream is named behind the text: looked at first, for the text may be the other one's. */
     at += head;
     char *stop = text_of(&at, end, text);
     if (stop == NULL || !starts(at, end, STREAM_BEGIN, middle) || at + middle == end)
-        return begin;
+        return NULL;
     const bool errors = at[middle] == 'e';
     if (!(flags & (errors ? LK_FRAMES_STDERR : LK_FRAMES_STDOUT)))
         return begin;
@@ -141,7 +142,7 @@ static char *frame(const char *at, const char *end, char *out, int flags) {
         const size_t size = sizeof TIME_BEGIN - 1;
         if (at > end || !starts(at, end, TIME_BEGIN, size) ||
             !put_stamp(text - STAMP, at + size, end))
-            return begin;
+            return NULL;
         text -= STAMP;
     }
     if (!(flags & LK_FRAMES_RAW)) {
@@ -161,7 +162,10 @@ size_t lk_log_frames(const char *block, size_t size, char *out, int flags, size_
     char *const begin = out;
     const char *newline;
     while (at < end && (newline = memchr(at, '\n', (size_t)(end - at))) != NULL) {
-        out = frame(at, newline, out, flags);
+        char *const next = frame(at, newline, out, flags);
+        if (next == NULL)
+            break;
+        out = next;
         at = newline + 1;
     }
     *taken = (size_t)(at - block);

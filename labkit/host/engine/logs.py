@@ -117,18 +117,19 @@ class _Renderer:
 
     def __call__(self, lines: bytes) -> bytes:
         """Frames for many lines at once; `ended` is set when `until` has passed."""
+        out: list[bytes] = []
+        at = 0
         if not self._one_by_one:
-            found = log_frames(
+            found, at = log_frames(
                 lines,
                 stdout="stdout" in self._streams,
                 stderr="stderr" in self._streams,
                 raw=self._tty,
                 timestamps=self._options.timestamps,
             )
-            if found is not None:
-                return found
-        out: list[bytes] = []
-        for line in lines.splitlines():
+            out.append(found)
+        # The rest of a block that somebody else wrote a line of.
+        for line in lines[at:].splitlines():
             self._add(line, out)
             if self.ended:
                 break

@@ -63,21 +63,21 @@ def audit_arch() -> int:
 
 def log_frames(
     block: bytes, *, stdout: bool, stderr: bool, raw: bool, timestamps: bool
-) -> bytes | None:
+) -> tuple[bytes, int]:
     """Whole lines of a json-file log as Docker's log stream; other threads run meanwhile.
 
-    None when the core that is installed was built before it could do so.
+    Returns the stream and how many bytes of `block` it is of: all, or those before the first line
+    that is not written as our shim writes them.
     """
     core = _core()
-    work = getattr(core.lib, "lk_log_frames", None)
-    if work is None:
-        return None
     # The bits of core.h.
     flags = stdout * 1 | stderr * 2 | raw * 4 | timestamps * 8
     out = bytearray(len(block))
     taken = core.ffi.new("size_t *")
-    size = work(core.ffi.from_buffer(block), len(block), core.ffi.from_buffer(out), flags, taken)
-    return bytes(memoryview(out)[:size])
+    size = core.lib.lk_log_frames(
+        core.ffi.from_buffer(block), len(block), core.ffi.from_buffer(out), flags, taken
+    )
+    return bytes(memoryview(out)[:size]), int(taken[0])
 
 
 class Program:
@@ -108,7 +108,7 @@ class Program:
 def spawn(
     program: Program, argv: Sequence[str], fds: Sequence[int], env: Mapping[str, str] | None = None
 ) -> int:
-    """Start a shim; fds[i] becomes its descriptor 3+i. Returns its pid.
+    """Start one of labkit-shim's programs; fds[i] becomes its descriptor 3+i. Returns its pid.
 
     The caller stands still for the moment until it has executed (vfork), a fraction of a
     millisecond however large the process is.
