@@ -109,9 +109,14 @@ class Launch:
                 program = Program()
                 stack.callback(program.close)
                 fds, message = self._message(stack, theirs.fileno())
-                spawn(program, ["labkit-shim", "oci", self.name[:12]], fds.fds)
+                helper = spawn(program, ["labkit-shim", "oci", self.name[:12]], fds.fds)
                 os.close(message)
-            return self._converse(ours)
+            try:
+                return self._converse(ours)
+            finally:
+                # Its children fall to us, or to whoever started us, at its end and not before.
+                ours.close()
+                os.waitpid(helper, 0)
 
     def _message(self, stack: contextlib.ExitStack, control: int) -> tuple[FdTable, int]:
         message = os.memfd_create("labkit-spec", os.MFD_CLOEXEC)
