@@ -93,8 +93,29 @@ def _up(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--mode", choices=("rootful", "rootless", "hollow"), help="instead of what the probe finds"
     )
+    parser.add_argument(
+        "--publish-on",
+        metavar="ADDRESS",
+        help="let published ports answer on this address of the machine too (0.0.0.0: on all)",
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="simulate an outside, also where there is a real one"
+    )
     options = parser.parse_args(argv)
-    extra = [f"--{key}={value}" for key, value in vars(options).items() if value]
+    import os
+
+    if options.publish_on:
+        import ipaddress
+
+        try:
+            ipaddress.ip_address(options.publish_on)
+        except ValueError:
+            parser.error(f"--publish-on {options.publish_on}: this is no IP address")
+        os.environ["LABKIT_PUBLISH_ON"] = options.publish_on
+    if options.offline:
+        os.environ["LABKIT_OFFLINE"] = "1"
+    words = {"group": options.group, "mode": options.mode}
+    extra = [f"--{key}={value}" for key, value in words.items() if value]
     from labkit.notebook.client import ensure_daemon
 
     paths = ensure_daemon(_paths(), options=extra)

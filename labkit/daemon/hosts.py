@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,27 @@ async def open_host(
         snapshots=Snapshotter(images, overlay=probe.overlay),
         host=namespaces,
         probe=probe,
+        publish_on=_publish_on() if node == _DEFAULT else (),
     )
     engine = await Engine.open(paths, ports, node=node)
+    if node == _DEFAULT:
+        await engine.context.networks.connect_outside(
+            instance=paths.instance if probe.mode == "rootful" else "",
+            offline=bool(os.environ.get("LABKIT_OFFLINE")),
+        )
     return Host(node, namespaces, engine, runtime, images, groups)
+
+
+def _publish_on() -> tuple[str, ...]:
+    """Where published ports answer on the machine: the loopback, and what `labkit up
+    --publish-on` named (LABKIT_PUBLISH_ON, separated by commas)."""
+    further = os.environ.get("LABKIT_PUBLISH_ON", "").replace(" ", "").split(",")
+    chosen = tuple(str(ipaddress.ip_address(word)) for word in further if word)
+    covered = {ipaddress.ip_address(word).version for word in chosen
+               if ipaddress.ip_address(word).is_unspecified}  # fmt: skip
+    loopback = {4: "127.0.0.1", 6: "::1"}
+    own = (text for version, text in loopback.items() if version not in covered)
+    return tuple(dict.fromkeys((*chosen, *own)))
 
 
 def _shared_images() -> list[Path]:

@@ -136,6 +136,7 @@ class Lab:
         if self._fleet is not None:
             await self._fleet.take_down()
         await self.engine.stop_all()
+        await self.engine.context.networks.take_down()
         await self._let_go()
         await asyncio.to_thread(self.boxes.groups.clean)
         await asyncio.to_thread(self.boxes.groups.close)
@@ -164,11 +165,20 @@ class Lab:
             "started_at": self.started_at,
             "uptime_s": round(time.time() - self.started_at, 3),
             "nodes": self.nodes,
-            "warnings": warnings(self.ground),
+            "warnings": warnings(self.ground) + self._network_warnings(),
             "limits": limits(self.boxes.groups),
             "images": await image_source(),
             "leftovers": await leftovers(self),
         }
+
+    def _network_warnings(self) -> list[str]:
+        networks = self.engine.context.networks
+        found = [networks.outside_problem] if networks.outside_problem else []
+        if networks.outside is not None:
+            found.append("the outside (8.8.8.8, google.com, example.com) is simulated here")
+        if networks.plumbing is not None and networks.plumbing.rules_error:
+            found.append(f"no nftables on the lab host: {networks.plumbing.rules_error}")
+        return found
 
     async def doctor(self) -> list[Json]:
         """The body of GET /v1/doctor."""

@@ -446,6 +446,7 @@ def _write_files(context: Context, container: Container) -> None:
         links=tuple(_links(context, container)),
         host_gateway=str(gateway or ""),
         has_resolver=has_names,
+        resolvers=(networks.outside.resolver,) if networks.outside is not None else (),
     )
     hostfiles.write_host_files(context.folder(container.id), container.config, container.host, view)
 

@@ -7,12 +7,13 @@ in between leaves something with an owner. What containers do with networks is n
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
+from labkit.base.errors import Forbidden, InvalidParameter, LabkitError, NotFound, SystemFailure
 from labkit.base.ids import is_id_prefix, new_id, short_id
 from labkit.host.engine.events import EventLog
 from labkit.host.engine.filters import Filters, check_names
@@ -33,13 +34,17 @@ if TYPE_CHECKING:
     from labkit.host.engine.context import Context
     from labkit.host.engine.networking_ports import Publisher
     from labkit.host.network.namespaces import NamespaceWorker
+    from labkit.host.network.outside import Outside
     from labkit.host.network.plumbing import BridgeSpec, Plumbing
+    from labkit.host.network.uplink import Uplink
 
 __all__ = ["Networks"]
 
 Json = dict[str, Any]
 
 _PRUNE_FILTERS = frozenset({"until", "label", "label!"})
+_UNDERLAY = ipaddress.IPv4Network("192.168.96.0/20")
+"""Where simulated nodes live: on the lab host there may be a road to it."""
 _DEFAULT_BRIDGE_OPTIONS = {
     "com.docker.network.bridge.default_bridge": "true",
     "com.docker.network.bridge.enable_icc": "true",
@@ -66,7 +71,11 @@ class Networks:
         """None where there is no kernel to act on (hollow mode, tests of the engine alone)."""
         self.worker: NamespaceWorker | None = None
         self.publisher: Publisher | None = None
-        self.avoid: list[Subnet] = []
+        self.uplink: Uplink | None = None
+        self.outside: Outside | None = None
+        self.outside_problem = ""
+        """Why containers cannot reach the outside, in a sentence; empty when they can."""
+        self.avoid: list[Subnet] = [_UNDERLAY]
         """Subnets no default pool may overlap: what the lab host already has a road to."""
         for row in stored:
             self._add(Network.from_json(row))
@@ -132,8 +141,39 @@ class Networks:
             if pool is not None:
                 pool.taken[address] = endpoint.container
 
+    async def connect_outside(self, *, instance: str, offline: bool) -> None:
+        """Give the host a way out: the machine's where it has one, a simulated one otherwise.
+
+        `instance` names this lab's interface on the machine; without it (an ordinary user's lab,
+        whose way out is made elsewhere) only the simulated outside is made, and only on request.
+        """
+        if self.plumbing is None or self.worker is None:
+            return
+        from labkit.host.network.outside import Outside
+        from labkit.host.network.uplink import Uplink, has_default_route
+
+        try:
+            if offline or not await self.worker.run(None, has_default_route):
+                self.outside = Outside(self.plumbing)
+                await self.outside.open()
+                self._context.outside_resolver = self.outside.resolve
+            elif instance:
+                self.uplink = Uplink(self.plumbing, instance)
+                await self.uplink.open()
+        except (LabkitError, OSError) as error:
+            self.outside_problem = f"the lab has no way out: {error}"
+        if self.uplink is not None and self.uplink.problem:
+            self.outside_problem = f"the lab has no way out: {self.uplink.problem}"
+
+    async def take_down(self) -> None:
+        """Remove what this host has on the machine itself: its cable and its table."""
+        if self.uplink is not None:
+            await self.uplink.remove()
+
     async def close(self) -> None:
         """Let go; links, rules and addresses stay with their containers."""
+        if self.outside is not None:
+            await self.outside.close()
         if self.publisher is not None:
             await self.publisher.close()
         if self.plumbing is not None:

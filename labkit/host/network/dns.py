@@ -54,14 +54,14 @@ class DnsSockets:
         self.tcp.close()
 
 
-def make_sockets() -> DnsSockets:
-    """Bind both in the calling thread's namespace. Raises OSError."""
+def make_sockets(address: str = ADDRESS) -> DnsSockets:
+    """Bind both, port 53, in the calling thread's namespace. Raises OSError."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        udp.bind((ADDRESS, PORT))
+        udp.bind((address, PORT))
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.bind((ADDRESS, PORT))
+        tcp.bind((address, PORT))
         tcp.listen(16)
     except OSError:
         udp.close()

@@ -135,7 +135,6 @@ def add_veth(
     peer_namespace: int | None = None,
     peer_mac: str = "",
     peer_index: int = 0,
-    peer_up: bool = False,
     mac: str = "",
     mtu: int = 0,
     master: int | None = None,
@@ -144,10 +143,9 @@ def add_veth(
     """A veth pair in one message: this end here (up, on a bridge), the other end over there.
 
     `peer_namespace` is a descriptor of the namespace the peer is born in. A `peer_index` fixed
-    beforehand spares a look-up.
+    beforehand spares a look-up. The peer is born down: the kernel raises only what has a peer.
     """
-    flags = IFF_UP if peer_up else 0
-    peer_body = _link(peer_index, flags, flags)
+    peer_body = _link(peer_index)
     peer_body += _features(name=peer, mac=peer_mac, mtu=mtu, namespace=peer_namespace)
     body = _link(0, IFF_UP, IFF_UP) + _features(
         name=name, mac=mac, mtu=mtu, master=master, alias=alias

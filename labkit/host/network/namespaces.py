@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from labkit.base.errors import SystemFailure
 
-__all__ = ["NamespaceWorker", "entered", "open_namespace"]
+__all__ = ["CLONE_NEWNET", "NamespaceWorker", "entered", "open_namespace"]
 
 T = TypeVar("T")
 
