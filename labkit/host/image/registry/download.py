@@ -183,6 +183,7 @@ class _Fetch:
         self._options = options
         self._lines: asyncio.Queue[Line | None] = asyncio.Queue()
         self._slots = asyncio.Semaphore(options.parallel)
+        self._unpacking = asyncio.Semaphore(max(2, os.cpu_count() or 2))
 
     async def run(self, layers: list[Layer]) -> AsyncIterator[Line]:
         """Fetch all; yields progress lines. The first failure stops the others and is raised."""
@@ -219,14 +220,17 @@ class _Fetch:
         key = (str(self._store.root), layer.digest)
         lock = _locks.setdefault(key, asyncio.Lock())
         # Another pull may be bringing the same layer: wait for it rather than write beside it.
-        async with self._slots, lock:
+        async with lock:
             if self._is_here(layer):
                 self._lines.put_nowait(_line(layer, "Already exists"))
                 return
-            if self._store.blobs.find(layer.digest) is None:
-                await self._blob(layer)
+            # Whoever unpacks leaves the line to the next: the network need not wait for the disk.
+            async with self._slots:
+                if self._store.blobs.find(layer.digest) is None:
+                    await self._blob(layer)
             self._lines.put_nowait(_line(layer, "Download complete"))
-            await self._unpack(layer)
+            async with self._unpacking:
+                await self._unpack(layer)
             self._lines.put_nowait(_line(layer, "Pull complete"))
 
     async def _blob(self, layer: Layer) -> None:
