@@ -3,33 +3,27 @@
     python -m tests.bench.bench_build [--rounds 10]
 
 One round builds cold and then cached with each contestant, so that noise of the machine falls on
-all alike; the table prints medians and quartiles in ms and asserts nothing. labkit is driven over
-`POST /build`; buildah (`buildah bud --layers`, chroot isolation) as the program it is, where it
-is installed and can make busybox's image.
+all alike; the table prints medians and quartiles in ms and asserts nothing. labkit and dockerd are
+driven over `POST /build`, with the same image and without a network; buildah (`buildah bud
+--layers`, chroot isolation) as the program it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import io
 import json
-import os
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-START_S = 20.0
+from .peers import Engine, dockerd, labkit_engine
 
 DOCKERFILE = """FROM {base}
 ENV ROUND={round}
@@ -54,69 +48,38 @@ def files(base: str, number: int) -> dict[str, bytes]:
     return {"Dockerfile": text.encode(), "a.txt": b"a" * 1000, **found}
 
 
-class Api:
-    """An engine's socket."""
+def over_api(engine: Engine) -> Build:
+    """A build that sends a round's context and reads the stream to its end."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        """One request on a connection of its own; the whole answer."""
-        connection = http.client.HTTPConnection("lab", timeout=120)
-        with contextlib.closing(connection):
-            connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.connect(str(self._path))
-            headers = {"Content-Type": "application/x-tar"} if body is not None else {}
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read()
-        if answer.status >= 400 or b'"errorDetail"' in text:
-            raise RuntimeError(f"{method} {path}: {answer.status} {text[-500:]!r}")
-        return text
-
-    def build(self, number: int) -> None:
-        """Send round `number`'s context and read the stream to its end."""
+    def build(number: int) -> None:
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as archive:
             for name, content in files("busybox", number).items():
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-        answer = self.ask("POST", "/build?t=bench", data.getvalue())
+        answer = engine.api.ask(
+            "POST", "/build?t=bench&version=1&networkmode=none", data.getvalue()
+        )
         assert b"Successfully built" in answer
+
+    return build
 
 
 @contextlib.contextmanager
-def labkit() -> Iterator[tuple[str, Build]]:
-    """A lab of its own with busybox."""
-    folder = Path(tempfile.mkdtemp(prefix="lkb", dir="/tmp"))
-    env = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("LABKIT_")},
-        "LABKIT_HOME": str(folder / "home"),
-        "LABKIT_RUN": str(folder / "run"),
-        "PYTHONPATH": str(ROOT),
-    }
-    words = [sys.executable, "-m", "labkit.daemon"]
-    process = subprocess.Popen(words, env=env, stderr=subprocess.DEVNULL)
-    try:
-        api = Api(folder / "run" / "docker.sock")
-        deadline = time.monotonic() + START_S
-        while True:
-            with contextlib.suppress(OSError):
-                api.ask("GET", "/_ping")
-                break
-            if time.monotonic() > deadline:
-                raise RuntimeError("the lab does not answer")
-            time.sleep(0.05)
-        api.ask("POST", "/images/create?fromImage=busybox&tag=latest")
-        yield "labkit", api.build
-        Api(folder / "run" / "labkit.sock").ask("POST", "/v1/shutdown")
-        process.wait(30)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+def engines() -> Iterator[dict[str, Build]]:
+    """A lab with busybox, and dockerd with that same image where it is installed."""
+    with contextlib.ExitStack() as stack:
+        lab = stack.enter_context(labkit_engine())
+        lab.api.ask("POST", "/images/create?fromImage=busybox&tag=latest")
+        found = {"labkit": over_api(lab)}
+        try:
+            other = stack.enter_context(dockerd())
+            other.api.ask("POST", "/images/load?quiet=1", lab.api.ask("GET", "/images/busybox/get"))
+            found["dockerd"] = over_api(other)
+        except RuntimeError as error:
+            print(f"left out: {error}")
+        yield found
 
 
 @contextlib.contextmanager
@@ -181,13 +144,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     rounds = parser.parse_args().rounds
     with contextlib.ExitStack() as stack:
-        contestants: dict[str, Build] = {}
-        for enter in (labkit, buildah):
-            try:
-                name, build = stack.enter_context(enter())
-                contestants[name] = build
-            except RuntimeError as error:
-                print(f"left out: {error}")
+        contestants = dict(stack.enter_context(engines()))
+        try:
+            name, build = stack.enter_context(buildah())
+            contestants[name] = build
+        except RuntimeError as error:
+            print(f"left out: {error}")
         times: dict[tuple[str, str], list[float]] = {}
         for number in range(rounds + 1):
             for name, build in contestants.items():
@@ -198,6 +160,10 @@ def main() -> None:
     print(f"{'':10}{'cold ms':>30}{'cached ms':>30}")
     for name in contestants:
         print(f"{name:10}{shown(times[name, 'cold']):>30}{shown(times[name, 'cached']):>30}")
+    for kind in ("cold", "cached"):
+        best = min(statistics.median(times[name, kind]) for name in contestants if name != "labkit")
+        ratio = statistics.median(times["labkit", kind]) / best
+        print(f"{kind}: {ratio:.3f} of the better one's time")
     print(
         json.dumps(
             {f"{name} {kind}": statistics.median(found) for (name, kind), found in times.items()}
