@@ -253,6 +253,8 @@ def test_a_terminal_without_anybody_to_take_it_is_refused(oci: Runtime) -> None:
 def test_descriptors_are_passed_on_when_asked_for_and_only_then(oci: Runtime) -> None:
     oci.command("sh", "-c", "ls /proc/self/fd | grep -v 255; cat <&3")
     (oci.folder / "text").write_text("through three\n")
+    place = f"/labkit-oci/{oci.folder.name}"
+    oci.change(lambda config: config["linux"].update(cgroupsPath=place))
     with open(oci.folder / "text") as file:
         os.set_inheritable(file.fileno(), True)
         script = (

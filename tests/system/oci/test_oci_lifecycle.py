@@ -184,6 +184,7 @@ def test_run_passes_signals_on(oci: Runtime) -> None:
     import subprocess
 
     oci.command("sh", "-c", "trap 'exit 33' TERM; echo ready; while :; do sleep 0.05; done")
+    oci.change(lambda config: config["linux"].update(cgroupsPath=f"/labkit-oci/{oci.folder.name}"))
     words = oci.words("run", "--bundle", str(oci.bundle), "one")
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()) as process:
         assert process.stdout is not None

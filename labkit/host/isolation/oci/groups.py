@@ -130,10 +130,9 @@ def make_group(
     """
     from pathlib import Path
 
-    from labkit.host.isolation.oci.placing import PlacedDriver
+    from labkit.host.isolation.oci.placing import group_at
 
-    parent, _, leaf = _place(path, name).rpartition("/")
-    group = PlacedDriver(parent).create(leaf, limits)
+    group = group_at(_place(path, name), limits)
     for file, value in ((resources or {}).get("unified") or {}).items():
         if group.unified is None:
             raise Unsupported("linux.resources.unified needs cgroup v2")

@@ -3,78 +3,128 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.base.errors import SystemFailure
-from labkit.host.isolation.cgroups import Cgroup, CgroupDriver
+from labkit.host.isolation.cgroups import Cgroup, devices
 from labkit.host.isolation.cgroups.driver import usable_unified_base
 from labkit.host.isolation.cgroups.group import write_file
-from labkit.host.isolation.cgroups.layout import WANTED_V2, find_layout
+from labkit.host.isolation.cgroups.layout import WANTED_V2, Layout, find_layout
+from labkit.host.isolation.cgroups.limits import device_rules, unenforceable
 from labkit.host.isolation.spec import ResourceLimits
 
-__all__ = ["PlacedDriver"]
+__all__ = ["group_at"]
 
 
-class PlacedDriver(CgroupDriver):
-    """Makes groups below `parent`, a path from each hierarchy's top (from where this process may
-    make groups on a v2 tree that belongs to somebody else).
+def group_at(place: str, limits: ResourceLimits) -> Cgroup:
+    """Make the group `place` (a path from each hierarchy's top; on a v2 tree that is somebody
+    else's, from where this process may make groups) and set `limits`.
 
-    Hierarchies in which nothing may be made are left out; then limits are warnings.
+    Hierarchies in which nothing may be made are left out; a limit that cannot be enforced is one
+    of the group's warnings. Raises InvalidParameter for a value the kernel refuses, SystemFailure
+    when a folder cannot be made.
     """
-
-    def __init__(self, parent: str) -> None:
-        # Nothing of the lab's own layout is made, so the base class's constructor is not for us.
-        self.instance = "oci"
-        self.layout = find_layout()
-        self._parent = parent
-        self._v1: dict[str, Path] = {}
-        self._unified: Path | None = None
-        self._v2_controllers: frozenset[str] = frozenset()
-        if self.layout.uses_unified:
-            base = usable_unified_base(self.layout)
+    layout = find_layout()
+    v1: dict[str, Path] = {}
+    unified: Path | None = None
+    given: frozenset[str] = frozenset()
+    try:
+        if layout.uses_unified:
+            base = usable_unified_base(layout)
             if base is not None:
-                self._unified = base / parent
-                self._v2_controllers = self._hand_down(base)
+                given = _hand_down(layout, base, place)
+                unified = base / place
+                unified.mkdir(exist_ok=True)
         else:
-            for controller, mount in self.layout.v1.items():
-                if self._make(mount):
-                    self._v1[controller] = mount / parent
+            v1 = dict(_v1_folders(layout, place))
+    except OSError as error:
+        raise SystemFailure(f"cannot create cgroup {place}: {error.strerror}") from error
+    group = Cgroup(place.rpartition("/")[2], v1, unified)
+    try:
+        group.warnings = _warnings(group, limits, given)
+        group.warnings += [w for w in group.update(limits) if w not in group.warnings]
+        _restrict_devices(group, limits)
+    except BaseException:
+        group.remove(timeout_s=0.2)
+        raise
+    return group
 
-    def _make(self, mount: Path) -> bool:
-        folder = mount / self._parent
+
+def _v1_folders(layout: Layout, place: str) -> Iterator[tuple[str, Path]]:
+    for controller, mount in layout.v1.items():
+        folder = mount / place
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        return os.access(folder, os.W_OK)
+        if not os.access(folder, os.W_OK):
+            continue
+        if controller == "cpuset":
+            _fill_cpusets(mount, place)
+        yield controller, folder
 
-    def _hand_down(self, base: Path) -> frozenset[str]:
-        """Enable controllers from the base down to the parent, as far as they are let through."""
-        if not self._make(base):
-            raise SystemFailure(f"cannot create cgroup {base / self._parent}")
-        folders = [base]
-        for part in Path(self._parent).parts:
-            folders.append(folders[-1] / part)
-        given: set[str] = set()
-        for folder in folders:
-            given = set()
-            for controller in self.layout.unified_controllers & set(WANTED_V2):
-                with contextlib.suppress(OSError):
-                    write_file(folder / "cgroup.subtree_control", f"+{controller}")
-                    given.add(controller)
-        return frozenset(given)
 
-    def create(self, name: str, limits: ResourceLimits | None = None) -> Cgroup:
-        """As CgroupDriver.create; v1 cpusets are filled in from the top first."""
-        folder = self._v1.get("cpuset")
-        if folder is not None:
-            top = self.layout.v1["cpuset"]
-            chain = [
-                top.joinpath(*folder.relative_to(top).parts[: n + 1])
-                for n in range(len(folder.relative_to(top).parts))
-            ]
-            for level in chain:
-                for file in ("cpuset.cpus", "cpuset.mems"):
-                    with contextlib.suppress(OSError):
-                        if not (level / file).read_text().strip():
-                            write_file(level / file, (level.parent / file).read_text().strip())
-        return super().create(name, limits)
+def _fill_cpusets(mount: Path, place: str) -> None:
+    """A new v1 cpuset is empty, and nothing may join it: fill it in from above."""
+    level = mount
+    for part in Path(place).parts:
+        level /= part
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            with contextlib.suppress(OSError):
+                if not (level / name).read_text().strip():
+                    write_file(level / name, (level.parent / name).read_text().strip())
+
+
+def _hand_down(layout: Layout, base: Path, place: str) -> frozenset[str]:
+    """Enable controllers from the base down to the group's parent, as far as they are let
+    through; one by one, because a single refusal spoils a whole write."""
+    folder, given = base, set[str]()
+    for part in Path(place).parts:
+        given = set()
+        for controller in layout.unified_controllers & set(WANTED_V2):
+            with contextlib.suppress(OSError):
+                write_file(folder / "cgroup.subtree_control", f"+{controller}")
+                given.add(controller)
+        folder /= part
+        folder.mkdir(exist_ok=True)
+    return frozenset(given)
+
+
+def _warnings(group: Cgroup, limits: ResourceLimits, given: frozenset[str]) -> list[str]:
+    if group.v1:
+        usable = frozenset("io" if name == "blkio" else name for name in group.v1)
+        memory, block = group.v1.get("memory"), group.v1.get("blkio")
+        swap = memory is not None and (memory / "memory.memsw.limit_in_bytes").exists()
+        weight = block is not None and any(
+            (block / name).exists() for name in ("blkio.bfq.weight", "blkio.weight")
+        )
+        return unenforceable(limits, usable, version=1, swap=swap, weight=weight)
+    if group.unified is None:
+        return unenforceable(limits, frozenset(), version=None, swap=False, weight=False)
+    swap = (group.unified / "memory.swap.max").exists()
+    weight = any((group.unified / name).exists() for name in ("io.weight", "io.bfq.weight"))
+    return unenforceable(limits, given | {"freezer"}, version=2, swap=swap, weight=weight)
+
+
+def _restrict_devices(group: Cgroup, limits: ResourceLimits) -> None:
+    """Only what the rules name may be opened. An ordinary user can neither set this nor needs it:
+    there no nodes can be made."""
+    rules = device_rules(limits)
+    if rules is None or not group.folders:
+        return
+    try:
+        if "devices" in group.v1:
+            write_file(group.v1["devices"] / "devices.deny", "a")
+            for rule in rules:
+                devices.parse_device_rule(rule)
+                write_file(group.v1["devices"] / "devices.allow", rule)
+        elif group.unified is not None:
+            handle = os.open(group.unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                devices.attach_device_program(handle, rules)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES):
+            group.warnings.append(f"Devices cannot be restricted here: {error.strerror}.")
