@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import SystemFailure
+from labkit.base.errors import SystemFailure, Unauthorized
 from labkit.host.engine.filters import Filters
 from labkit.host.image.pull import PullOptions
 from labkit.host.image.pull import pull as default_pull
@@ -125,9 +125,13 @@ async def pull(
     )
     pull_image = context.ports.pull or default_pull
     store = context.ports.images
-    with disk_errors(f"pull {reference}"):
-        async for line in pull_image(store, reference, options=options):
-            yield line
+    try:
+        with disk_errors(f"pull {reference}"):
+            async for line in pull_image(store, reference, options=options):
+                yield line
+    except Unauthorized as error:
+        # As dockerd: at a 401 the client would ask for a password and try again.
+        raise SystemFailure(error.message, hint=error.hint) from error
     parsed = parse(reference)
     name = parsed.familiar_name if all_tags else parsed.with_default_tag().familiar
     labels = {} if all_tags else (await asyncio.to_thread(store.get, reference)).labels

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import InvalidParameter, NotFound
+from labkit.base.errors import InvalidParameter, NotFound, Unavailable
 from labkit.host.engine.filters import Filters
 from labkit.host.engine.images import disk_errors
 from labkit.host.image import sources
@@ -54,13 +54,18 @@ async def distribution(context: Context, reference: str, *, auth: Mapping[str, A
     from labkit.host.image.registry.client import RegistryClient
     from labkit.host.image.registry.manifests import describe
 
-    async with RegistryClient(parsed, options) as client:
-        try:
+    try:
+        async with RegistryClient(parsed, options) as client:
             return await describe(client, parsed.digest or parsed.tag)
-        except NotFound as error:
-            # Docker's daemon does not name the image here.
-            _, _, why = error.message.partition(" not found: ")
-            raise NotFound(why or error.message, hint=error.hint) from error
+    except NotFound as error:
+        # Docker's daemon does not name the image here.
+        _, _, why = error.message.partition(" not found: ")
+        raise NotFound(why or error.message, hint=error.hint) from error
+    except Unavailable:
+        if parsed.domain != DEFAULT_DOMAIN:
+            raise
+        sources.remember("stand-in", "docker.io cannot be reached")
+        return await asyncio.to_thread(_from_store, context, parsed)
 
 
 def _from_store(context: Context, parsed: Reference) -> Json:
