@@ -3,6 +3,6 @@
 
 int lk_anchor_main(int argc, char **argv);
 int lk_box_main(int argc, char **argv);
-int lk_shim_main(int argc, char **argv);
+int lk_nursery_main(int argc, char **argv);
 int lk_oci_main(int argc, char **argv);
 int lk_init_main(int argc, char **argv);

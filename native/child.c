@@ -6,7 +6,6 @@
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <limits.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,7 +20,9 @@
 #include <sys/wait.h>
 
 #include "devices.h"
+#include "groups.h"
 #include "identity.h"
+#include "network.h"
 #include "path.h"
 #include "rootfs.h"
 
@@ -45,15 +46,27 @@ static void await(const struct lk_child *child, char expected) {
 
 static int join_cgroups(const struct lk_child *child, struct lk_error *error) {
     const struct lk_spec *spec = child->spec;
-    if (spec->cgroup_count == 0)
+    int received[LK_GROUP_FOLDERS_MAX];
+    const int *tasks = spec->cgroups;
+    size_t count = spec->cgroup_count;
+    if (spec->group_folder_count > 0 && !(spec->group_folders[0].flags & LK_GROUP_UNIFIED)) {
+        char byte = 0;
+        if (lk_receive_fds(child->sync, &byte, 1, received, LK_GROUP_FOLDERS_MAX, &count, 0) != 1 ||
+            byte != LK_SYNC_GROUPS)
+            _exit(125);
+        tasks = received;
+    }
+    if (count == 0)
         return 0;
     /* A single thread that moves itself by "0" does not wait for an RCU grace period; a parent
      * that writes our pid into cgroup.procs would, for every one of the hierarchies. */
     struct lk_step *step = lk_begin(child->timeline, LK_BY_CHILD, "join cgroups",
-                                    "write(\"tasks\", \"0\")", "%zu hierarchies", spec->cgroup_count);
-    for (size_t i = 0; i < spec->cgroup_count; i++)
-        if (write(spec->cgroups[i], "0", 1) != 1)
+                                    "write(\"tasks\", \"0\")", "%zu hierarchies", count);
+    for (size_t i = 0; i < count; i++) {
+        if (write(tasks[i], "0", 1) != 1)
             return lk_end(step, lk_fail(error, "join cgroups", "hierarchy %zu", i));
+        (void)close(tasks[i]);
+    }
     return lk_end(step, 0);
 }
 
@@ -80,8 +93,14 @@ static int join_namespaces(const struct lk_child *child, struct lk_error *error)
         if (lk_end(step, setns(join->fd, (int)join->kind) < 0 ? -errno : 0) < 0)
             return lk_fail(error, "join namespace", "%s", kind_name(join->kind));
     }
-    if (!makes(spec, CLONE_NEWCGROUP))
-        return 0;
+    return 0;
+}
+
+/* Into the groups, and into a view of them that begins there. */
+static int enter_groups(const struct lk_child *child, struct lk_error *error) {
+    const int status = join_cgroups(child, error);
+    if (status < 0 || !makes(child->spec, CLONE_NEWCGROUP))
+        return status;
     /* Only now: a cgroup namespace takes the group one is in as its root. */
     struct lk_step *step = lk_begin(child->timeline, LK_BY_CHILD, "create cgroup namespace",
                                     "unshare(CLONE_NEWCGROUP)", "its root is this container's group");
@@ -90,26 +109,24 @@ static int join_namespaces(const struct lk_child *child, struct lk_error *error)
     return 0;
 }
 
-static int raise_loopback(struct lk_error *error) {
-    LK_FD fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct ifreq request = {.ifr_name = "lo"};
-    if (fd < 0 || ioctl(fd, SIOCGIFFLAGS, &request) < 0)
-        return lk_fail(error, "bring up loopback", "lo");
-    request.ifr_flags |= IFF_UP | IFF_RUNNING;
-    if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
-        return lk_fail(error, "bring up loopback", "lo");
-    return 0;
+static int enter_network(const struct lk_child *child, struct lk_error *error) {
+    if (child->network >= 0) {
+        struct lk_step *step =
+            lk_begin(child->timeline, LK_BY_CHILD, "enter a network namespace", "setns(CLONE_NEWNET)",
+                     "a new one, made before it was asked for; its loopback is up");
+        if (lk_end(step, setns(child->network, CLONE_NEWNET) < 0 ? -errno : 0) < 0)
+            return lk_fail(error, "enter a network namespace", "setns");
+        return 0;
+    }
+    if (!makes(child->spec, CLONE_NEWNET))
+        return 0;
+    struct lk_step *step = lk_begin(child->timeline, LK_BY_CHILD, "bring up loopback",
+                                    "ioctl(SIOCSIFFLAGS)", "lo, 127.0.0.1");
+    return lk_end(step, lk_raise_loopback(error));
 }
 
 static int name_machine(const struct lk_child *child, struct lk_error *error) {
     const struct lk_spec *spec = child->spec;
-    if (makes(spec, CLONE_NEWNET)) {
-        struct lk_step *step = lk_begin(child->timeline, LK_BY_CHILD, "bring up loopback",
-                                        "ioctl(SIOCSIFFLAGS)", "lo, 127.0.0.1");
-        const int status = raise_loopback(error);
-        if (lk_end(step, status) < 0)
-            return status;
-    }
     if (!makes(spec, CLONE_NEWUTS) || (spec->hostname[0] == 0 && spec->domainname[0] == 0))
         return 0;
     struct lk_step *step = lk_begin(child->timeline, LK_BY_CHILD, "set host name", "sethostname()",
@@ -162,7 +179,14 @@ static int build_root(const struct lk_child *child, struct lk_tty *tty, struct l
     LK_FD root = lk_mount_root(spec, child->timeline, error);
     if (root < 0)
         return root;
-    if ((status = lk_make_mounts(spec, root, child->timeline, error)) < 0 ||
+    /* The groups are being made meanwhile; they are needed where the first of them is mounted. */
+    size_t before = 0;
+    while (before < spec->mount_count && spec->mounts[before].kind != LK_MOUNT_CGROUP1 &&
+           spec->mounts[before].kind != LK_MOUNT_CGROUP2)
+        before++;
+    if ((status = lk_make_mounts(spec, root, 0, before, child->timeline, error)) < 0 ||
+        (status = enter_groups(child, error)) < 0 ||
+        (status = lk_make_mounts(spec, root, before, spec->mount_count, child->timeline, error)) < 0 ||
         (status = lk_make_devices(spec, root, child->timeline, error)) < 0)
         return status;
     if (has(spec, LK_TTY) &&
@@ -420,7 +444,7 @@ static int run(const struct lk_child *child, struct lk_error *error) {
         return lk_fail(error, "close descriptors", "close_range");
     /* With its other end open here, we would not notice that the shim is gone. */
     (void)close(child->shim_sync);
-    if ((status = join_cgroups(child, error)) < 0)
+    if (has(spec, LK_EXEC) && (status = join_cgroups(child, error)) < 0)
         return status;
     if (makes(spec, CLONE_NEWUSER)) {
         await(child, LK_SYNC_MAPPED);
@@ -428,7 +452,8 @@ static int run(const struct lk_child *child, struct lk_error *error) {
             return lk_fail(error, "enter user namespace", "become its root");
     }
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    if ((status = join_namespaces(child, error)) < 0 || (status = set_oom_score(child, error)) < 0 ||
+    if ((status = join_namespaces(child, error)) < 0 ||
+        (status = enter_network(child, error)) < 0 || (status = set_oom_score(child, error)) < 0 ||
         (status = name_machine(child, error)) < 0 || (status = new_keyring(error)) < 0)
         return status;
     if (has(spec, LK_EXEC)) {

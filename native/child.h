@@ -23,6 +23,7 @@ struct lk_shared {
  * takes the sync socket's place; there an error travels as a struct lk_error.
  */
 enum { LK_SYNC_TTY = 'T', LK_SYNC_HELD = 'H', LK_SYNC_MAPPED = 'M', LK_SYNC_GO = 'G' };
+enum { LK_SYNC_GROUPS = 'C' }; /* to the child: it joins the groups whose tasks files come along */
 enum { LK_SYNC_BUILT = 'B', LK_SYNC_PROCEED = 'P' }; /* with LK_STOP_BUILT */
 
 struct lk_child {
@@ -32,6 +33,7 @@ struct lk_child {
     int sync, shim_sync;       /* ours, and the shim's end, which we must not keep open */
     int input, output, errors; /* ends of pipes for 0, 1, 2; -1 with a terminal or without stdin */
     int program;               /* labkit-shim itself, for --init */
+    int network;               /* a namespace made ahead, to be entered; -1: none */
 };
 
 /* Does not return: executes the program or leaves an error in `shared` and exits. */

@@ -211,22 +211,49 @@ static void describe_kinds(uint64_t flags, char *text, size_t size) {
             used += (size_t)snprintf(text + used, size - used, "%s%s", used ? " " : "", kinds[i].name);
 }
 
-static int start(const struct lk_spec *spec, struct lk_timeline *timeline, struct pipes *pipes,
+/* In the order in which the child takes them: its ids, then its groups. */
+static int serve_child(const struct lk_spec *spec, struct lk_timeline *timeline,
+                       const struct lk_ground *ground, struct lk_group_handles *groups, char *warnings,
+                       const struct lk_launched *launched, int sync, bool late, struct lk_error *error) {
+    int status = map_users(spec, timeline, launched->pid, sync, error);
+    if (status == 0 && late)
+        status = lk_groups_make(spec, ground->bases, ground->base_count, timeline, groups, warnings,
+                                LK_WARNINGS, error);
+    if (status == 0 && groups->task_count > 0 &&
+        lk_send_fds(sync, (char[]){LK_SYNC_GROUPS}, 1, groups->tasks, groups->task_count, 0) < 0)
+        status = lk_fail(error, "join cgroups", "tell the child");
+    return status;
+}
+
+static int start(const struct lk_spec *spec, struct lk_timeline *timeline, const struct lk_ground *ground,
+                 char *warnings, struct pipes *pipes, struct lk_group_handles *groups,
                  struct lk_launched *launched, struct lk_error *error) {
-    LK_FD program = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-    const struct lk_child child = {
+    const bool own_users = spec->basics.clone_flags & CLONE_NEWUSER;
+    struct lk_child child = {
         .spec = spec, .timeline = timeline, .shared = launched->shared, .sync = pipes->sync[1],
         .shim_sync = pipes->sync[0],
         .input = pipes->input[0], .output = pipes->output[1], .errors = pipes->errors[1],
-        .program = program};
+        .program = ground->program, .network = -1};
     struct clone_args arguments = {
         .flags = spec->basics.clone_flags & ~(uint64_t)CLONE_NEWCGROUP, .exit_signal = SIGCHLD};
-    if (spec->basics.cgroup_fd >= 0) {
+    /* A namespace made ahead belongs to our user namespace, which must be the container's too. */
+    if (arguments.flags & CLONE_NEWNET && ground->spare_network >= 0 && !own_users) {
+        arguments.flags &= ~(uint64_t)CLONE_NEWNET;
+        child.network = ground->spare_network;
+    }
+    /* On v2 the child is born in its group, on v1 it joins when the shim has made it. */
+    const bool unified = spec->group_folder_count > 0 && spec->group_folders[0].flags & LK_GROUP_UNIFIED;
+    int status = 0;
+    if (unified && (status = lk_groups_make(spec, ground->bases, ground->base_count, timeline, groups,
+                                            warnings, LK_WARNINGS, error)) < 0)
+        return status;
+    const int directory = groups->directory >= 0 ? groups->directory : spec->basics.cgroup_fd;
+    if (directory >= 0) {
         arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = (uint64_t)spec->basics.cgroup_fd;
+        arguments.cgroup = (uint64_t)directory;
     }
     /* The map files of a process that cannot be dumped belong to the machine's root. */
-    if (arguments.flags & CLONE_NEWUSER)
+    if (own_users)
         (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     char kinds[64];
     describe_kinds(arguments.flags, kinds, sizeof kinds);
@@ -249,12 +276,13 @@ static int start(const struct lk_spec *spec, struct lk_timeline *timeline, struc
     launched->pidfd = lk_pidfd_open(launched->pid);
     if (launched->pidfd < 0)
         return lk_fail(error, "watch the process", "pidfd_open");
-    return map_users(spec, timeline, launched->pid, pipes->sync[0], error);
+    return serve_child(spec, timeline, ground, groups, warnings, launched, pipes->sync[0], !unified, error);
 }
 
-int lk_launch(const struct lk_spec *spec, struct lk_timeline *timeline, struct lk_launched *launched,
-              struct lk_error *error) {
+int lk_launch(const struct lk_spec *spec, struct lk_timeline *timeline, const struct lk_ground *ground,
+              char warnings[LK_WARNINGS], struct lk_launched *launched, struct lk_error *error) {
     struct pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
+    struct lk_group_handles groups = {.directory = -1};
     *launched = (struct lk_launched){-1, -1, -1, -1, -1, -1, NULL};
     launched->shared = mmap(NULL, sizeof *launched->shared, PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -264,7 +292,8 @@ int lk_launch(const struct lk_spec *spec, struct lk_timeline *timeline, struct l
     if (status == 0)
         status = join_host(spec, timeline, error);
     if (status == 0)
-        status = start(spec, timeline, &pipes, launched, error);
+        status = start(spec, timeline, ground, warnings, &pipes, &groups, launched, error);
+    lk_groups_close(&groups);
     if (status == 0) {
         launched->sync = lk_take_fd(&pipes.sync[0]);
         launched->input = lk_take_fd(&pipes.input[1]);

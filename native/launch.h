@@ -2,6 +2,17 @@
 #pragma once
 
 #include "child.h"
+#include "groups.h"
+
+enum { LK_BASES_MAX = LK_GROUP_FOLDERS_MAX };
+
+/* What a process finds prepared where it starts; -1 where there is nothing. */
+struct lk_ground {
+    int program;                  /* labkit-shim itself, for --init */
+    int spare_network;            /* a namespace made ahead (network.h) */
+    int bases[LK_BASES_MAX];      /* the lab's own cgroup folders */
+    size_t base_count;
+};
 
 /* What the shim keeps of a started process; -1 where there is none. */
 struct lk_launched {
@@ -11,5 +22,6 @@ struct lk_launched {
     struct lk_shared *shared;
 };
 
-int lk_launch(const struct lk_spec *spec, struct lk_timeline *timeline, struct lk_launched *launched,
-              struct lk_error *error);
+/* Warnings about the control groups go to `warnings`. */
+int lk_launch(const struct lk_spec *spec, struct lk_timeline *timeline, const struct lk_ground *ground,
+              char warnings[LK_WARNINGS], struct lk_launched *launched, struct lk_error *error);

@@ -93,53 +93,69 @@ long lk_clone3(struct clone_args *arguments) {
     return syscall(SYS_clone3, arguments, sizeof *arguments);
 }
 
-int lk_send_fd(int socket, const void *data, size_t size, int fd, int flags) {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
+/* SCM_MAX_FD of the kernel is 253; nobody here sends more than a few dozen. */
+union rights {
+    char bytes[CMSG_SPACE(LK_FDS_MAX * sizeof(int))];
+    struct cmsghdr align;
+};
+
+int lk_send_fds(int socket, const void *data, size_t size, const int *fds, size_t count, int flags) {
+    union rights control;
     struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
+    if (count > LK_FDS_MAX)
+        return -E2BIG;
+    if (count > 0) {
         memset(&control, 0, sizeof control);
         message.msg_control = control.bytes;
-        message.msg_controllen = sizeof control.bytes;
+        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
         header->cmsg_level = SOL_SOCKET;
         header->cmsg_type = SCM_RIGHTS;
-        header->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(header), &fd, sizeof fd);
+        header->cmsg_len = CMSG_LEN(count * sizeof(int));
+        memcpy(CMSG_DATA(header), fds, count * sizeof(int));
     }
     for (;;) {
-        const ssize_t count = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
-        if (count >= 0)
-            return (size_t)count == size ? 0 : -EMSGSIZE;
+        const ssize_t sent = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+        if (sent >= 0)
+            return (size_t)sent == size ? 0 : -EMSGSIZE;
         if (errno != EINTR)
             return -errno;
     }
 }
 
-ssize_t lk_receive_fd(int socket, void *data, size_t size, int *fd, int flags) {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
+int lk_send_fd(int socket, const void *data, size_t size, int fd, int flags) {
+    return lk_send_fds(socket, data, size, &fd, fd >= 0 ? 1 : 0, flags);
+}
+
+ssize_t lk_receive_fds(int socket, void *data, size_t size, int *fds, size_t room, size_t *count,
+                       int flags) {
+    union rights control;
     struct iovec part = {.iov_base = data, .iov_len = size};
     struct msghdr message = {.msg_iov = &part,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
-    *fd = -1;
-    ssize_t count;
+                             .msg_controllen = CMSG_SPACE(room * sizeof(int))};
+    *count = 0;
+    if (room > LK_FDS_MAX)
+        return -E2BIG;
+    ssize_t size_got;
     do {
-        count = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
-    } while (count < 0 && errno == EINTR);
-    if (count < 0)
+        size_got = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
+    } while (size_got < 0 && errno == EINTR);
+    if (size_got < 0)
         return -errno;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL;
          header = CMSG_NXTHDR(&message, header))
-        if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-            header->cmsg_len == CMSG_LEN(sizeof(int)))
-            memcpy(fd, CMSG_DATA(header), sizeof *fd);
-    return count;
+        if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+            *count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            memcpy(fds, CMSG_DATA(header), *count * sizeof(int));
+        }
+    return size_got;
+}
+
+ssize_t lk_receive_fd(int socket, void *data, size_t size, int *fd, int flags) {
+    size_t count;
+    *fd = -1;
+    return lk_receive_fds(socket, data, size, fd, 1, &count, flags);
 }

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <unistd.h>
 
-enum { LK_STEP_NAME = 32, LK_DETAIL = 480 };
+enum { LK_STEP_NAME = 32, LK_DETAIL = 480, LK_FDS_MAX = 64 };
 
 struct lk_error {
     int number;                 /* positive errno */
@@ -63,7 +63,11 @@ int lk_close_range_on_exec(unsigned first);
 struct clone_args;
 long lk_clone3(struct clone_args *arguments);
 
-/* Sends one descriptor (or none, -1) with a message over a unix socket; -errno on failure. */
+/* Sends up to LK_FDS_MAX descriptors with a message over a unix socket; -errno on failure. */
+int lk_send_fds(int socket, const void *data, size_t size, const int *fds, size_t count, int flags);
+/* Receives up to `size` bytes and `room` descriptors (*count come); the bytes' number or -errno. */
+ssize_t lk_receive_fds(int socket, void *data, size_t size, int *fds, size_t room, size_t *count,
+                       int flags);
+/* The same with one descriptor, or none: -1. */
 int lk_send_fd(int socket, const void *data, size_t size, int fd, int flags);
-/* Receives up to `size` bytes and at most one descriptor; returns the count or -errno. */
 ssize_t lk_receive_fd(int socket, void *data, size_t size, int *fd, int flags);

@@ -8,7 +8,7 @@ static const struct applet {
     const char *name;
     int (*run)(int argc, char **argv);
 } APPLETS[] = {
-    {"shim", lk_shim_main},
+    {"nursery", lk_nursery_main},
 #ifdef LABKIT_HAVE_ANCHOR
     {"anchor", lk_anchor_main},
 #endif

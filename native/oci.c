@@ -133,7 +133,9 @@ int lk_oci_main(int argc, char **argv) {
         (void)lk_fail(&error, "begin", "timeline.bin");
         return fail(&launched, &error);
     }
-    if (lk_launch(&spec, timeline, &launched, &error) < 0 || follow(&launched, &error) < 0)
+    char warnings[LK_WARNINGS] = "";
+    const struct lk_ground ground = {.program = open("/proc/self/exe", O_PATH | O_CLOEXEC), .spare_network = -1};
+    if (lk_launch(&spec, timeline, &ground, warnings, &launched, &error) < 0 || follow(&launched, &error) < 0)
         return fail(&launched, &error);
     return 0;
 }

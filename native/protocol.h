@@ -1,8 +1,8 @@
 /*
  * What a shim and the daemon say to each other.
  *
- * The daemon talks over a SOCK_SEQPACKET unix socket: the one it started the shim with (descriptor
- * 3), or a connection to `shim.sock` (mode 0600) after a restart. Every packet is one struct
+ * The daemon talks over a SOCK_SEQPACKET unix socket: the one it started the shim with (nursery.h),
+ * or a connection to `shim.sock` (mode 0600) after a restart. Every packet is one struct
  * lk_message, followed by text in a few of them. Requests carry a serial that the reply repeats;
  * events have serial 0. A request's `status` is 0; a reply's is 0 or a negative errno.
  *
@@ -20,7 +20,8 @@
  *   QUIT                                    none: the shim leaves, whoever is still attached
  *
  *   event
- *   HELD               pid                  the process stands just before exec; a pidfd comes along
+ *   HELD               pid                  the process stands just before exec; text: warnings about
+ *                                           its control group; a pidfd comes along
  *   STARTED            pid        start     it runs; text: warnings, one a line; a pidfd comes along
  *   FAILED             0                    status -errno; text: step NUL object
  *   EXITED             code       finish    128+signal when killed; realtime ns

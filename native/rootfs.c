@@ -393,9 +393,9 @@ static int new_mount(const struct lk_mount *mount, int root, struct lk_error *er
     return status;
 }
 
-int lk_make_mounts(const struct lk_spec *spec, int root, struct lk_timeline *timeline,
-                   struct lk_error *error) {
-    for (size_t i = 0; i < spec->mount_count; i++) {
+int lk_make_mounts(const struct lk_spec *spec, int root, size_t first, size_t end,
+                   struct lk_timeline *timeline, struct lk_error *error) {
+    for (size_t i = first; i < end; i++) {
         const struct lk_mount *mount = &spec->mounts[i];
         const bool bind = mount->kind == LK_MOUNT_BIND;
         char call[96], name[32];

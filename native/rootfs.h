@@ -10,8 +10,8 @@ int lk_detach_propagation(const struct lk_spec *spec, struct lk_timeline *timeli
 /* Mounts the root (overlay or plain folder); returns its descriptor. */
 int lk_mount_root(const struct lk_spec *spec, struct lk_timeline *timeline, struct lk_error *error);
 /* Makes the mounts of the spec, in order. */
-int lk_make_mounts(const struct lk_spec *spec, int root, struct lk_timeline *timeline,
-                   struct lk_error *error);
+int lk_make_mounts(const struct lk_spec *spec, int root, size_t first, size_t end,
+                   struct lk_timeline *timeline, struct lk_error *error);
 /* Masked and read-only paths, and a read-only root. Last, when nothing writes below any more. */
 int lk_close_paths(const struct lk_spec *spec, int root, struct lk_timeline *timeline,
                    struct lk_error *error);

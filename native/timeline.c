@@ -8,17 +8,37 @@
 
 #include "lk.h"
 
-struct lk_timeline *lk_timeline_create(int directory, const char *name) {
-    LK_FD fd = openat(directory, name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof(struct lk_timeline)) < 0)
-        return NULL;
-    struct lk_timeline *timeline =
-        mmap(NULL, sizeof *timeline, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+static struct lk_timeline *map(int fd) {
+    struct lk_timeline *timeline = mmap(NULL, sizeof *timeline, PROT_READ | PROT_WRITE,
+                                        MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
     if (timeline == MAP_FAILED)
         return NULL;
     timeline->magic = LK_TIMELINE_MAGIC;
     timeline->version = LK_TIMELINE_VERSION;
     return timeline;
+}
+
+static int create(int directory, const char *name) {
+    return openat(directory, name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+}
+
+struct lk_timeline *lk_timeline_create(int directory, const char *name) {
+    LK_FD fd = create(directory, name);
+    if (fd < 0 || ftruncate(fd, sizeof(struct lk_timeline)) < 0)
+        return NULL;
+    return map(fd);
+}
+
+struct lk_timeline *lk_timeline_share(void) {
+    return map(-1);
+}
+
+int lk_timeline_save(const struct lk_timeline *timeline, int directory, const char *name) {
+    const uint32_t count = timeline->count < LK_STEPS_MAX ? timeline->count : LK_STEPS_MAX;
+    LK_FD fd = create(directory, name);
+    if (fd < 0)
+        return -errno;
+    return lk_write_all(fd, timeline, offsetof(struct lk_timeline, steps) + count * sizeof timeline->steps[0]);
 }
 
 void lk_timeline_close(struct lk_timeline *timeline) {

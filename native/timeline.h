@@ -1,7 +1,7 @@
 /*
  * The measured account of a start: every step with the system call it stands for, when it began
- * and ended, who took it. The file timeline.bin is mapped by shim and child alike, so a step costs
- * no message, survives the exec, and is there to read when a start fails.
+ * and ended, who took it. Shim and child share the memory it is written to, so a step costs no
+ * message, survives the exec, and can be told when a start fails. timeline.bin is its copy.
  */
 #pragma once
 
@@ -30,6 +30,10 @@ struct lk_timeline {
 
 /* Creates `name` in a folder and maps it; NULL with errno set when that fails. */
 struct lk_timeline *lk_timeline_create(int directory, const char *name);
+/* One that children made from here on share, and that is in no file yet. */
+struct lk_timeline *lk_timeline_share(void);
+/* Writes the steps so far to `name` in a folder. */
+int lk_timeline_save(const struct lk_timeline *timeline, int directory, const char *name);
 void lk_timeline_close(struct lk_timeline *timeline);
 
 /*

@@ -120,6 +120,21 @@ static bool decode_idmap(struct cursor *cursor, struct lk_spec *spec) {
            take_bytes(cursor, &spec->mounts[spec->mount_count - 1].idmap, 4) && cursor->left == 0;
 }
 
+static bool decode_group_folder(struct cursor *cursor, struct lk_group_folder *folder) {
+    return take_bytes(cursor, folder, sizeof *folder) && cursor->left == 0 &&
+           (folder->flags & ~(uint32_t)LK_GROUP_FLAGS_ALL) == 0;
+}
+
+static bool decode_group_write(struct cursor *cursor, const struct lk_spec *spec,
+                               struct lk_group_write *write) {
+    if (!take_bytes(cursor, &write->folder, 2) || !take_bytes(cursor, &write->optional, 2) ||
+        write->folder >= spec->group_folder_count || write->optional > 1)
+        return false;
+    write->file = take_text(cursor);
+    write->value = write->file ? take_text(cursor) : NULL;
+    return write->value != NULL && cursor->left == 0;
+}
+
 /* Where a text record goes, for tags that may appear once. */
 static const char **text_field(struct lk_spec *spec, unsigned tag) {
     switch (tag) {
@@ -133,6 +148,7 @@ static const char **text_field(struct lk_spec *spec, unsigned tag) {
     case LK_TAG_ROOT: return &spec->root;
     case LK_TAG_UID_MAP: return &spec->uid_map;
     case LK_TAG_GID_MAP: return &spec->gid_map;
+    case LK_TAG_GROUP_NAME: return &spec->group_name;
     default: return NULL;
     }
 }
@@ -169,6 +185,12 @@ static bool decode_record(struct lk_spec *spec, unsigned tag, struct cursor curs
     case LK_TAG_KEEP:
         return take_bytes(&cursor, &spec->kept[spec->kept_count++], 4) && cursor.left == 0;
     case LK_TAG_IDMAP: return decode_idmap(&cursor, spec);
+    case LK_TAG_GROUP_FOLDER:
+        return decode_group_folder(&cursor, &spec->group_folders[spec->group_folder_count++]);
+    case LK_TAG_GROUP_WRITE:
+        return decode_group_write(&cursor, spec, &spec->group_writes[spec->group_write_count++]);
+    case LK_TAG_GROUP_PROGRAM:
+        return take_bytes(&cursor, &spec->group_program, 4) && cursor.left == 0;
     default: return false;
     }
 }
@@ -177,7 +199,8 @@ static bool may_repeat(unsigned tag) {
     switch (tag) {
     case LK_TAG_RLIMIT: case LK_TAG_LOWER: case LK_TAG_MOUNT: case LK_TAG_DEVICE:
     case LK_TAG_MASKED: case LK_TAG_READONLY: case LK_TAG_SYSCTL: case LK_TAG_JOIN:
-    case LK_TAG_CGROUP: case LK_TAG_KEEP: case LK_TAG_IDMAP:
+    case LK_TAG_CGROUP: case LK_TAG_KEEP: case LK_TAG_IDMAP: case LK_TAG_GROUP_FOLDER:
+    case LK_TAG_GROUP_WRITE:
         return true;
     default:
         return false;
@@ -249,7 +272,9 @@ static int allocate(struct lk_spec *spec, const struct survey *survey, struct lk
                          (n[LK_TAG_DEVICE] + n[LK_TAG_SYSCTL]) * sizeof(struct lk_pair) +
                          n[LK_TAG_JOIN] * sizeof(struct lk_join) +
                          (n[LK_TAG_CGROUP] + n[LK_TAG_KEEP]) * 4 +
-                         survey->group_bytes + survey->seccomp_bytes + (size_t)16 * 8;
+                         n[LK_TAG_GROUP_FOLDER] * sizeof(struct lk_group_folder) +
+                         n[LK_TAG_GROUP_WRITE] * sizeof(struct lk_group_write) +
+                         survey->group_bytes + survey->seccomp_bytes + (size_t)18 * 8;
     char *arena = spec->arena = calloc(1, total);
     if (arena == NULL)
         return lk_fail(error, STEP, "%zu bytes", total);
@@ -267,6 +292,8 @@ static int allocate(struct lk_spec *spec, const struct survey *survey, struct lk
     spec->joins = cut(&arena, n[LK_TAG_JOIN], sizeof(struct lk_join));
     spec->cgroups = cut(&arena, n[LK_TAG_CGROUP], sizeof(int32_t));
     spec->kept = cut(&arena, n[LK_TAG_KEEP], sizeof(int32_t));
+    spec->group_folders = cut(&arena, n[LK_TAG_GROUP_FOLDER], sizeof(struct lk_group_folder));
+    spec->group_writes = cut(&arena, n[LK_TAG_GROUP_WRITE], sizeof(struct lk_group_write));
     spec->groups = cut(&arena, survey->group_bytes, 1);
     spec->seccomp = cut(&arena, survey->seccomp_bytes, 1);
     return 0;
@@ -275,7 +302,8 @@ static int allocate(struct lk_spec *spec, const struct survey *survey, struct lk
 int lk_spec_decode(struct lk_spec *spec, char *data, size_t size, struct lk_error *error) {
     struct survey survey = {0};
     *spec = (struct lk_spec){.id = "", .hostname = "", .domainname = "", .cwd = "", .log_name = "",
-                             .upper = "", .work = "", .root = "", .uid_map = "", .gid_map = ""};
+                             .upper = "", .work = "", .root = "", .uid_map = "", .gid_map = "",
+                             .group_name = "", .group_program = -1};
     int status = walk(spec, data, size, &survey, error);
     if (status == 0 && survey.records[LK_TAG_BASICS] != 1)
         status = bad(error, "missing record", LK_TAG_BASICS);

@@ -47,6 +47,10 @@ enum lk_tag {
     LK_TAG_DETACHED,
     LK_TAG_KEEP,
     LK_TAG_IDMAP, /* follows the mount it belongs to */
+    LK_TAG_GROUP_NAME,
+    LK_TAG_GROUP_FOLDER,
+    LK_TAG_GROUP_WRITE,
+    LK_TAG_GROUP_PROGRAM,
     LK_TAG_COUNT,
 };
 
@@ -126,6 +130,21 @@ struct lk_detached {
     int32_t start, input, output, errors;
 };
 
+/*
+ * The control group to be born in: a folder `group_name` below each of the lab's own folders, which
+ * are open in whoever reads this (nursery.h) and named by their numbers there; then what to write
+ * into its files. Writes are counted from zero, for those that fail are named by their number.
+ */
+enum { LK_GROUP_MAKE = 1 << 0, LK_GROUP_UNIFIED = 1 << 1, LK_GROUP_FLAGS_ALL = (1 << 2) - 1 };
+struct lk_group_folder {
+    uint32_t base, flags;
+};
+struct lk_group_write {
+    uint16_t folder;   /* of the records before */
+    uint16_t optional; /* 1: a file that is missing or refuses is a warning */
+    const char *file, *value;
+};
+
 struct lk_pair {
     const char *first, *second;
 };
@@ -170,6 +189,12 @@ struct lk_spec {
     bool is_detached;
     int32_t *kept; /* these become 3, 4, … of the program */
     size_t kept_count;
+    const char *group_name; /* never NULL, may be empty */
+    struct lk_group_folder *group_folders;
+    size_t group_folder_count;
+    struct lk_group_write *group_writes;
+    size_t group_write_count;
+    int32_t group_program; /* v2: loaded, to be attached for devices; -1: none */
     void *arena;      /* everything above that is not in the message itself */
 };
 

@@ -12,21 +12,24 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import Conflict, LabkitError, SystemFailure
 from labkit.host.isolation.cgroups import Cgroup, CgroupDriver
+from labkit.host.isolation.cgroups.order import GroupOrder
 from labkit.host.isolation.failures import ContainerStartFailure, failure_from
-from labkit.host.isolation.native import Program, spawn
-from labkit.host.isolation.protocol import Kind, connect
+from labkit.host.isolation.native import Program
+from labkit.host.isolation.nursery import Nursery
+from labkit.host.isolation.protocol import Kind, Message, connect
 from labkit.host.isolation.shim import SHIM_FILES, ExitStatus, Shim, read_exit
 from labkit.host.isolation.spec import (
     ContainerSpec,
     HostNamespaces,
     IoSpec,
+    NamespaceChoice,
     ProcessSpec,
     ResourceLimits,
 )
@@ -38,6 +41,19 @@ if TYPE_CHECKING:
 __all__ = ["ContainerStartFailure", "ExitStatus", "Runtime", "Shim"]
 
 _STATE_HELD = 1  # of LK_STATE_* in native/protocol.h
+_SPEC_FD = 4  # LK_SPEC_FD
+_LIMIT_STEP = b"set a limit"  # native/groups.c
+_STALE = frozenset((*SHIM_FILES, "exit.json", "timeline.bin"))
+
+
+def _wants_network(spec: ContainerSpec | None) -> bool:
+    """Whether a network namespace made ahead will do: it belongs to the lab's user namespace."""
+    if (
+        spec is None
+        or spec.namespaces.get("user", NamespaceChoice.HOST) is not NamespaceChoice.HOST
+    ):
+        return False
+    return spec.namespaces.get("net") is NamespaceChoice.NEW
 
 
 def _in_initial_user_namespace() -> bool:
@@ -68,11 +84,22 @@ class Runtime:
         self.host = host
         self.cgroups = cgroups or CgroupDriver(instance, probe)
         self._program = program or Program()
+        self._nursery = Nursery(self._program, host, self.cgroups)
         self._userxattr = not _in_initial_user_namespace()
 
     def close(self) -> None:
-        """Let go of the program; containers run on."""
+        """End what waits for work, and let go of the program; containers run on."""
+        self._nursery.close()
         self._program.close()
+
+    @property
+    def helpers(self) -> list[int]:
+        """Processes of this host that are nobody's container: the nursery and what it has ready."""
+        return self._nursery.pids
+
+    def warm(self) -> None:
+        """Have shims ready for the first start; does not wait. Needs a running loop."""
+        self._nursery.warm()
 
     def warnings_for(self, limits: ResourceLimits) -> list[str]:
         """Docker's sentence for every limit this machine cannot enforce."""
@@ -89,14 +116,16 @@ class Runtime:
         the end, exit.json. Raises ContainerStartFailure with Docker's text and leaves nothing
         behind but timeline.bin.
         """
-        group = self.cgroups.create(spec.id, spec.limits)
+        group = self.cgroups.open(spec.id)
+        order = self.cgroups.order(spec.id, spec.limits)
         try:
-            shim = await self._launch(spec, spec.process, io, directory, group, spec.id, hold)
+            shim = await self._launch(spec, spec.process, io, directory, group, order, hold)
         except BaseException:
             if not group.remove_nowait():
                 await asyncio.to_thread(group.remove)
             raise
-        shim.warnings = (*group.warnings, *shim.warnings)
+        finally:
+            self._nursery.refill()
         return shim
 
     async def exec(
@@ -114,9 +143,12 @@ class Runtime:
         """
         if container.has_exited or not container.init_pid:
             raise Conflict("container is not running")
-        return await self._launch(
-            None, process, io, directory, container.group, directory.name, hold, target=container
-        )
+        group = container.group
+        order = self.cgroups.entry(group.name)
+        try:
+            return await self._launch(None, process, io, directory, group, order, hold, container)
+        finally:
+            self._nursery.refill()
 
     async def _launch(
         self,
@@ -125,47 +157,53 @@ class Runtime:
         io: IoSpec,
         directory: Path,
         group: Cgroup,
-        name: str,
+        order: GroupOrder,
         hold: bool,
         target: Shim | None = None,
     ) -> Shim:
-        for stale in (*SHIM_FILES, "exit.json", "timeline.bin"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(directory / stale)
-        (directory / "run.json").write_text(json.dumps({"group": group.name, "exec": spec is None}))
+        for name in os.listdir(directory):
+            if name in _STALE:
+                os.unlink(directory / name)
         shim = Shim(directory, group, is_exec=spec is None, tty=process.tty)
+        shim.translate = partial(self.cgroups.sentences, order)
+        shim.warnings = order.warnings
         try:
-            await self._spawn(shim, spec, process, io, group, name, hold, target)
+            await self._begin(shim, spec, process, io, order, hold, target)
             message = await shim.started
             if message.kind == Kind.FAILED:
-                raise failure_from(message.status, message.text, shim.steps, is_exec=spec is None)
+                raise self._failure(message, shim, group, order)
         except BaseException:
             await self._abandon(shim)
             raise
         return shim
 
-    async def _spawn(
+    def _failure(
+        self, message: Message, shim: Shim, group: Cgroup, order: GroupOrder
+    ) -> LabkitError:
+        step, _, detail = message.text.rstrip(b"\0").partition(b"\0")
+        if step == _LIMIT_STEP:
+            _, setting = order.writes[int(detail)]
+            reason = OSError(-message.status, os.strerror(-message.status))
+            return group.refusal(setting, reason)
+        return failure_from(message.status, message.text, shim.steps, is_exec=shim.is_exec)
+
+    async def _begin(
         self,
         shim: Shim,
         spec: ContainerSpec | None,
         process: ProcessSpec,
         io: IoSpec,
-        group: Cgroup,
-        name: str,
+        order: GroupOrder,
         hold: bool,
         target: Shim | None,
     ) -> None:
+        name = shim.directory.name if spec is None else spec.id
         with contextlib.ExitStack() as stack:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.callback(theirs.close)
-            # The shim outlives this loop's interest in it: from here on `shim` owns `ours`.
-            shim.adopt(ours)
             message = os.memfd_create("labkit-spec", os.MFD_CLOEXEC)
             stack.callback(os.close, message)
-            fds = FdTable()
-            fds.add(theirs.fileno())
+            fds = FdTable(first=_SPEC_FD)
             fds.add(message)
-            around = self._surroundings(stack, fds, shim.directory, io, group)
+            around = self._surroundings(stack, fds, shim.directory, io, order)
             around.hold = hold
             if spec is not None:
                 around.joins = {
@@ -180,8 +218,12 @@ class Runtime:
             view = memoryview(data)
             while view:
                 view = view[os.write(message, view) :]
-            pid = spawn(self._program, ["labkit-shim", "shim", name[:12]], fds.fds)
-            shim.watch_child(pid)
+            ready = await self._nursery.take(network=_wants_network(spec))
+            shim.adopt_shim(ready)
+            try:
+                ready.begin(fds.fds)
+            except OSError as error:
+                raise SystemFailure(f"cannot start a shim: {error.strerror}") from error
 
     def _surroundings(
         self,
@@ -189,7 +231,7 @@ class Runtime:
         fds: FdTable,
         directory: Path,
         io: IoSpec,
-        group: Cgroup,
+        order: GroupOrder,
     ) -> Surroundings:
         def folder(path: Path) -> int:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -202,18 +244,12 @@ class Runtime:
                 around.log, around.log_name = folder(io.log_path.parent), io.log_path.name
         except OSError as error:
             raise SystemFailure(f"cannot open {error.filename}: {error.strerror}") from error
-        if self.host is not None:
-            around.host_mnt, around.host_net = fds.add(self.host.mnt), fds.add(self.host.net)
-        handles = stack.enter_context(group.join())
-        around.cgroup_tasks = tuple(fds.add(fd) for fd in handles.tasks)
-        if handles.directory is not None:
-            around.cgroup_directory = fds.add(handles.directory)
-        if group.v1:
-            around.cgroup_version = 1
-            mounts = {path.parents[2].name for path in group.v1.values()}
-            around.cgroup_hierarchies = tuple(sorted(mounts))
-        elif group.unified is not None:
-            around.cgroup_version = 2
+        around.order = order
+        program = self.cgroups.device_program(order)
+        if program is not None:
+            around.group_program = fds.add(program)
+        around.cgroup_version = self.cgroups.version
+        around.cgroup_hierarchies = self.cgroups.hierarchies
         return around
 
     async def _abandon(self, shim: Shim) -> None:

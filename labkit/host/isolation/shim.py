@@ -9,12 +9,14 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.base.errors import Conflict, InvalidParameter, SystemFailure, Unavailable
 from labkit.host.isolation.cgroups import Cgroup, CgroupStats
 from labkit.host.isolation.failures import failure_from
+from labkit.host.isolation.nursery import ReadyShim
 from labkit.host.isolation.protocol import Connection, Kind, Message
 from labkit.host.isolation.spec import ResourceLimits, Step
 from labkit.host.isolation.timeline import read_steps
@@ -47,6 +49,10 @@ class LogPosition:
     ended: bool
 
 
+def _as_they_are(lines: list[str]) -> tuple[list[str], list[str]]:
+    return [], lines
+
+
 def read_exit(directory: Path) -> ExitStatus | None:
     """What the shim recorded when its process ended, if it did."""
     try:
@@ -74,6 +80,8 @@ class Shim:
         self.is_exec = is_exec
         self.is_held = False
         self.warnings: tuple[str, ...] = ()
+        self.translate: Callable[[list[str]], tuple[list[str], list[str]]] = _as_they_are
+        """Makes sentences of what the shim says about the control group."""
         self.group = group
         self.started: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         """HELD, STARTED or FAILED; for Runtime."""
@@ -96,20 +104,15 @@ class Shim:
         self._connection = Connection(link, self._event, self._closed)
         return self._connection
 
-    def watch_child(self, pid: int) -> None:
-        """`pid` is our own child: wait for it when it ends, so that no zombie stays."""
-        self.pid = pid
-        self._shim_pidfd = os.pidfd_open(pid)
-        asyncio.get_running_loop().add_reader(self._shim_pidfd, self._reap)
-
-    def _reap(self) -> None:
-        if self._shim_pidfd < 0:
-            return
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PIDFD, self._shim_pidfd, os.WEXITED | os.WNOHANG)
-        self._forget_shim()
+    def adopt_shim(self, ready: ReadyShim) -> None:
+        """Take over a shim from the nursery, and notice its end."""
+        self.adopt(ready.link)
+        self.pid, self._shim_pidfd = ready.pid, ready.pidfd
+        asyncio.get_running_loop().add_reader(self._shim_pidfd, self._forget_shim)
 
     def _forget_shim(self) -> None:
+        if self._shim_pidfd < 0:
+            return
         asyncio.get_running_loop().remove_reader(self._shim_pidfd)
         os.close(self._shim_pidfd)
         self._shim_pidfd = -1
@@ -128,9 +131,9 @@ class Shim:
         if message.kind in (Kind.HELD, Kind.STARTED):
             self.adopt_process(message)
             self.is_held = message.kind == Kind.HELD
+            self._hear(message.text)
             if message.kind == Kind.STARTED:
                 self.started_at_ns = message.b
-                self.warnings = tuple(message.text.decode("utf-8", "replace").splitlines())
         elif message.kind == Kind.EXITED:
             self._ended(int(message.a), int(message.b))
             return
@@ -138,6 +141,12 @@ class Shim:
             self.started.set_result(message)
         elif message.fd >= 0 and message.fd != self._pidfd:
             os.close(message.fd)
+
+    def _hear(self, text: bytes) -> None:
+        """Add what could not be done as asked; the shim repeats itself after a hold."""
+        group, others = self.translate(text.decode("utf-8", "replace").splitlines())
+        fresh = [each for each in (*group, *others) if each not in self.warnings]
+        self.warnings = (*self.warnings, *fresh)
 
     def _ended(self, code: int, finished_at_ns: int, error: str = "") -> None:
         if self._exit.done():
@@ -219,8 +228,8 @@ class Shim:
         await asyncio.shield(self._releasing)
 
     async def _release(self) -> None:
-        if not self.is_held and (self._connection is None or not self._connection.is_open):
-            return  # it ran, and its shim has told its end and gone
+        if self.started_at_ns:
+            return  # it runs, or ran: its shim may have told its end and gone
         try:
             answer = await asyncio.wait_for(self._link().ask(Kind.RELEASE), _RELEASE_S)
         except TimeoutError:
@@ -228,6 +237,10 @@ class Shim:
                 f"the container's shim (pid {self.pid}) does not let its process run",
                 hint="remove the container with force, and start it again",
             ) from None
+        except Unavailable:
+            if read_exit(self.directory) is None:
+                raise
+            return
         if answer.status < 0:
             failure = failure_from(answer.status, answer.text, self.steps, is_exec=self.is_exec)
             self._ended(_SHIM_DIED, time.time_ns(), "never started")
@@ -235,8 +248,7 @@ class Shim:
             raise failure
         self.is_held = False
         self.started_at_ns = self.started_at_ns or answer.b
-        warnings = tuple(answer.text.decode("utf-8", "replace").splitlines())
-        self.warnings = self.warnings or warnings
+        self._hear(answer.text)
 
     def signal_now(self, number: int) -> None:
         """Send a signal through the process's pidfd, which never means another process."""

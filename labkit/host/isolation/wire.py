@@ -16,6 +16,7 @@ from typing import Final
 
 from labkit.base.errors import InvalidParameter
 from labkit.host.isolation.capabilities import capability_mask
+from labkit.host.isolation.cgroups.order import GroupOrder
 from labkit.host.isolation.spec import (
     ContainerSpec,
     IdMapping,
@@ -61,7 +62,11 @@ _FIRST_FD = 3
     _DETACHED,
     _KEEP,
     _IDMAP,
-) = range(1, 28)
+    _GROUP_NAME,
+    _GROUP_FOLDER,
+    _GROUP_WRITE,
+    _GROUP_PROGRAM,
+) = range(1, 32)
 
 _F_HOLD, _F_TTY, _F_INIT, _F_NO_NEW_PRIVS, _F_READONLY_ROOT, _F_OPEN_STDIN = (
     1 << bit for bit in range(6)
@@ -108,13 +113,14 @@ _INFINITY = (1 << 64) - 1
 class FdTable:
     """Descriptors handed to a shim; each gets the number it will have over there."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: int = _FIRST_FD) -> None:
         self.fds: list[int] = []
+        self._first = first
 
     def add(self, fd: int) -> int:
         """The descriptor's number in the shim."""
         self.fds.append(fd)
-        return _FIRST_FD + len(self.fds) - 1
+        return self._first + len(self.fds) - 1
 
 
 @dataclass(slots=True)
@@ -127,6 +133,10 @@ class Surroundings:
     host_net: int = -1
     cgroup_directory: int = -1
     cgroup_tasks: tuple[int, ...] = ()
+    order: GroupOrder | None = None
+    """A group for the shim to make or enter; `cgroup_tasks` and `cgroup_directory` are the same
+    thing already opened, for starts without a shim."""
+    group_program: int = -1
     target_pidfd: int = -1
     target_pid: int = 0
     joins: dict[str, int] = field(default_factory=dict)
@@ -205,6 +215,8 @@ def encode(
         message.record(_SECCOMP, process.seccomp)
     for handle in around.cgroup_tasks:
         message.record(_CGROUP, struct.pack("=i", handle))
+    if around.order is not None:
+        _group(message, around.order, around.group_program)
     for kind, handle in around.joins.items():
         message.record(_JOIN, struct.pack("=Ii", CLONE_FLAGS[kind], handle))
     if around.detached is not None:
@@ -214,6 +226,22 @@ def encode(
     if spec is not None:
         _container(message, spec, around)
     return message.finish()
+
+
+_MAKE, _UNIFIED = 1, 2
+
+
+def _group(message: _Message, order: GroupOrder, program: int) -> None:
+    message.text(_GROUP_NAME, order.name, "control group")
+    flags = (_MAKE if order.make else 0) | (_UNIFIED if order.unified else 0)
+    for number in order.folders:
+        message.record(_GROUP_FOLDER, struct.pack("=II", number, flags))
+    for folder, setting in order.writes:
+        head = struct.pack("=HH", folder, 1 if setting.missing else 0)
+        texts = _text(setting.file, "file") + _text(setting.value, "limit")
+        message.record(_GROUP_WRITE, head + texts)
+    if program >= 0:
+        message.record(_GROUP_PROGRAM, struct.pack("=i", program))
 
 
 def _basics(

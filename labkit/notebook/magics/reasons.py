@@ -26,6 +26,8 @@ REASONS: dict[str, str] = {
     # the shim
     "enter the lab host": "The lab's host is a set of namespaces itself; the shim goes in, so that docker0 and /var/lib/docker are where they should be.",
     "create namespaces": "One system call makes the process and its new namespaces together: this is the moment a container begins.",
+    "make control groups": "The groups that will count and limit the container are made while, on another core, its root is being built.",
+    "open control groups": "An exec joins the container's groups, so that its limits hold for the new process too.",
     "map user ids": "Only somebody outside may say which ids the new user namespace's root stands for.",
     "enter the container": "An exec makes no new namespaces: it joins those of the container's first process.",
     "prepare log and socket": "The shim, not the daemon, owns the output: the daemon may restart and no line is lost.",
@@ -33,6 +35,7 @@ REASONS: dict[str, str] = {
     "join cgroups": "From here on memory, processor time and the number of processes are counted and limited.",
     "join namespace": "Namespaces that are shared (with the host or another container) are joined instead of made.",
     "create cgroup namespace": "The container shall see its own group as the root of the cgroup tree, not the path on the host.",
+    "enter a network namespace": "Making one is the slowest part of a container's birth, so a fresh one, its loopback already up, waits for the next start.",
     "bring up loopback": "A new network namespace has only `lo`, and even that is switched off.",
     "set host name": "The uts namespace is new, so this changes the name for the container only.",
     "set kernel parameter": "Some parameters under /proc/sys belong to a namespace and can be set for this container alone.",

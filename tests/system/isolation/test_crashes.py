@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -80,8 +81,9 @@ async def test_a_shim_killed_while_it_starts_leaves_nothing(host: Host) -> None:
         spec = host.spec("sleep", "60")
         start = asyncio.ensure_future(host.start(spec))
         await asyncio.sleep(randomness.uniform(0, 0.012))
-        for pid in children():
-            os.kill(pid, signal.SIGKILL)
+        for pid in shims_of_ours():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         await asyncio.wait([start], timeout=10)
         if start.exception() is not None:
             assert isinstance(start.exception(), LabkitError)
@@ -92,9 +94,9 @@ async def test_a_shim_killed_while_it_starts_leaves_nothing(host: Host) -> None:
         await shim.cleanup()
 
 
-def children() -> list[int]:
-    """Our shims, by their names."""
-    me, found = os.getpid(), []
+def shims_of_ours() -> list[int]:
+    """Our nursery and its shims, by their names."""
+    me, parents = os.getpid(), {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -103,6 +105,6 @@ def children() -> list[int]:
         except OSError:
             continue
         name, _, rest = text.partition("(")[2].rpartition(")")
-        if int(rest.split()[1]) == me and name == "labkit-shim":
-            found.append(int(entry))
-    return found
+        if name == "labkit-shim":
+            parents[int(entry)] = int(rest.split()[1])
+    return [pid for pid, parent in parents.items() if me in (parent, parents.get(parent))]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -271,8 +273,11 @@ async def test_exec_in_a_container_that_is_over_is_refused(host: Host) -> None:
 
 
 async def reaped(pid: int) -> None:
-    """Wait for our own child, which the runtime has let go of."""
-    await asyncio.to_thread(os.waitpid, pid, 0)
+    """Wait for a shim that the runtime has let go of."""
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        await asyncio.to_thread(select.select, [handle], [], [], 30)
+        os.close(handle)
 
 
 # Bad days -----------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CgroupDriver:
     _fill(tmp_path / "labkit")
     _fill(tmp_path / "labkit" / "test")
     # A plain folder holds no BPF programs: what cannot be restricted here is not the subject.
-    monkeypatch.setattr(driver_module.devices, "attach_device_program", lambda *_: None)
+    monkeypatch.setattr(driver_module.devices, "attach_loaded_program", lambda *_: None)
     return CgroupDriver("test", root=tmp_path)
 
 

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 
 from labkit.base.errors import InvalidParameter
 
-__all__ = ["DeviceRule", "attach_device_program", "device_program", "parse_device_rule"]
+__all__ = [
+    "DeviceRule",
+    "attach_device_program",
+    "attach_loaded_program",
+    "device_program",
+    "load_device_program",
+    "parse_device_rule",
+]
 
 _TYPES = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
@@ -114,8 +121,8 @@ def _bpf(command: int, attributes: bytes) -> int:
     return result
 
 
-def attach_device_program(directory: int, rules: Iterable[str]) -> None:
-    """Load the program for `rules` and attach it to the group open at `directory`.
+def load_device_program(rules: Iterable[str]) -> int:
+    """A descriptor of the program for `rules`, to be attached to any number of groups.
 
     Raises OSError: EPERM without CAP_BPF in the initial user namespace, ENOSYS without bpf(2).
     """
@@ -139,8 +146,18 @@ def attach_device_program(directory: int, rules: Iterable[str]) -> None:
         0,
         _ATTACH_DEVICE,
     )
-    handle = _bpf(_PROG_LOAD, load)
+    return _bpf(_PROG_LOAD, load)  # close-on-exec, as all descriptors of bpf(2)
+
+
+def attach_device_program(directory: int, rules: Iterable[str]) -> None:
+    """Restrict the group open at `directory` to `rules`. Raises OSError as the loading does."""
+    program = load_device_program(rules)
     try:
-        _bpf(_PROG_ATTACH, struct.pack("=IIII", directory, handle, _ATTACH_DEVICE, _ALLOW_MULTI))
+        attach_loaded_program(directory, program)
     finally:
-        os.close(handle)  # the group keeps the program
+        os.close(program)  # the group keeps it
+
+
+def attach_loaded_program(directory: int, program: int) -> None:
+    """Attach what load_device_program() gave. Raises OSError."""
+    _bpf(_PROG_ATTACH, struct.pack("=IIII", directory, program, _ATTACH_DEVICE, _ALLOW_MULTI))

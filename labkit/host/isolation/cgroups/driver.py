@@ -7,14 +7,24 @@ import errno
 import os
 import time
 from collections.abc import Collection, Iterable
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import InvalidParameter, SystemFailure
 from labkit.host.isolation.cgroups import devices
-from labkit.host.isolation.cgroups.group import Cgroup, write_file
+from labkit.host.isolation.cgroups.group import OTHER_NAMES, Cgroup, write_file
 from labkit.host.isolation.cgroups.layout import WANTED_V2, CgroupKind, Layout, find_layout
-from labkit.host.isolation.cgroups.limits import device_rules, unenforceable
+from labkit.host.isolation.cgroups.limits import (
+    Setting,
+    device_rules,
+    device_settings,
+    settings_v1,
+    settings_v2,
+    unenforceable,
+)
+from labkit.host.isolation.cgroups.order import GroupOrder, refused_sentences
 from labkit.host.isolation.spec import ResourceLimits
 
 if TYPE_CHECKING:
@@ -23,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["DAEMON_LEAF", "CgroupDriver", "usable_unified_base"]
 
 _TOP = "labkit"
+_ORDERS_MAX = 256
 DAEMON_LEAF = "labkit.daemon"
 """Where processes of a delegated v2 folder are moved: only leaves may hold processes."""
 
@@ -62,6 +73,8 @@ class CgroupDriver:
         self._v1: dict[str, Path] = {}
         self._unified: Path | None = None
         self._v2_controllers: frozenset[str] = frozenset()
+        self._orders: dict[ResourceLimits, GroupOrder] = {}
+        self._programs: dict[tuple[str, ...], int] = {}
         if self.layout.uses_unified:
             base = usable_unified_base(self.layout)
             if base is not None:
@@ -87,6 +100,16 @@ class CgroupDriver:
         if self._unified is not None:
             return self._v2_controllers | {"freezer"}
         return frozenset()
+
+    @cached_property
+    def version(self) -> int:
+        """1, 2, or 0 where no cgroup file system can be shown inside a container."""
+        return 1 if self._v1 else 2 if self._unified is not None else 0
+
+    @cached_property
+    def hierarchies(self) -> tuple[str, ...]:
+        """The names of the v1 mounts in use, such as `cpu,cpuacct`."""
+        return tuple(sorted({base.parents[1].name for base in self._v1.values()}))
 
     @property
     def bases(self) -> tuple[Path, ...]:
@@ -129,28 +152,135 @@ class CgroupDriver:
         unified = None if self._unified is None else self._unified / name
         return Cgroup(name, {key: base / name for key, base in self._v1.items()}, unified)
 
+    def prepare(self) -> None:
+        """Make the lab's own folders. Raises SystemFailure when that cannot be done."""
+        try:
+            for base in self.bases:
+                base.mkdir(parents=True, exist_ok=True)
+            if "cpuset" in self._v1:
+                # A new v1 cpuset is empty, and nothing may join it; children are born like this.
+                _inherit_cpuset(self._v1["cpuset"], levels=2)
+                write_file(self._v1["cpuset"] / "cgroup.clone_children", "1")
+        except OSError as error:
+            raise SystemFailure(
+                f"cannot create cgroup {self.instance}: {error.filename}: {error.strerror}"
+            ) from error
+
+    def open_bases(self, stack: contextlib.ExitStack) -> list[int]:
+        """Make and open the lab's own folders, in the order of `bases`; `stack` closes them."""
+        self.prepare()
+        found = []
+        for base in self.bases:
+            found.append(os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            stack.callback(os.close, found[-1])
+        return found
+
+    def order(self, name: str, limits: ResourceLimits | None = None) -> GroupOrder:
+        """What to do for a new group with `limits`. Raises InvalidParameter for a bad value.
+
+        Machines do not grow controllers, so what was worked out once for some limits is kept;
+        block devices, which come and go, are looked up each time.
+        """
+        limits = limits or ResourceLimits()
+        found = self._orders.get(limits)
+        if found is None:
+            found = self._work_out(limits)
+            throttled = limits.read_bps or limits.write_bps or limits.read_iops or limits.write_iops
+            if not throttled:
+                if len(self._orders) >= _ORDERS_MAX:
+                    self._orders.clear()
+                self._orders[limits] = found
+        return found.named(name)
+
+    def entry(self, name: str) -> GroupOrder:
+        """What to do to join a group that exists."""
+        folders = tuple(range(len(self.bases)))
+        return GroupOrder(name, folders, unified=self._unified is not None, make=False)
+
+    def _work_out(self, limits: ResourceLimits) -> GroupOrder:
+        self.prepare()
+        warnings = self.warnings_for(limits)
+        bases = self.bases
+        rules = device_rules(limits)
+        settings: list[Setting] = []
+        program: tuple[str, ...] | None = None
+        if self._v1:
+            settings = settings_v1(limits)
+            if "devices" in self._v1:
+                settings += device_settings(limits)
+            elif rules is not None:
+                warnings.append("Devices cannot be restricted: no device cgroup is mounted.")
+        elif self._unified is not None:
+            settings, program = settings_v2(limits), rules
+        writes: list[tuple[int, Setting]] = []
+        for setting in settings:
+            base = self._v1.get(setting.controller, self._unified)
+            if base is None:
+                if setting.missing not in warnings:
+                    warnings.append(setting.missing)
+            else:
+                writes.append((bases.index(base), self._with_present_file(base, setting)))
+        return GroupOrder(
+            "",
+            tuple(range(len(bases))),
+            self._unified is not None,
+            tuple(writes),
+            program,
+            tuple(warnings),
+        )
+
+    def _with_present_file(self, base: Path, setting: Setting) -> Setting:
+        """Under the bfq scheduler the weight's file has another name."""
+        other = OTHER_NAMES.get(setting.file)
+        if other is None or (base / setting.file).exists() or not (base / other).exists():
+            return setting
+        return replace(setting, file=other)
+
+    def device_program(self, order: GroupOrder) -> int | None:
+        """The loaded v2 program of an order, kept open by this driver; None where none may be."""
+        if order.device_rules is None:
+            return None
+        found = self._programs.get(order.device_rules)
+        if found is None:
+            try:
+                found = devices.load_device_program(order.device_rules)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EACCES):
+                    raise SystemFailure(f"cannot restrict devices: {error.strerror}") from error
+                found = -1
+            self._programs[order.device_rules] = found
+        return found if found >= 0 else None
+
+    def sentences(self, order: GroupOrder, lines: Iterable[str]) -> tuple[list[str], list[str]]:
+        """A shim's warnings, translated: those about the group, and the rest as they are."""
+        unprivileged = os.geteuid() != 0 or not _initial_user_namespace()
+        return refused_sentences(order, lines, unprivileged=unprivileged)
+
     def create(self, name: str, limits: ResourceLimits | None = None) -> Cgroup:
         """A group with `limits` set; `warnings` tells which could not be.
 
+        Containers get theirs from the shim (`order`); this is for boxes and for moving processes.
         Raises InvalidParameter for a value the kernel refuses, SystemFailure when the folders
         cannot be made; nothing is left behind then.
         """
         group = self._group(name)
-        limits = limits or ResourceLimits()
+        order = self.order(name, limits)
+        group.warnings = list(order.warnings)
         try:
+            self.prepare()
             for folder in group.folders:
-                try:
-                    os.mkdir(folder)
-                except FileExistsError:
-                    pass
-                except FileNotFoundError:
-                    folder.mkdir(parents=True)
-            if "cpuset" in group.v1:
-                _inherit_cpuset(group.v1["cpuset"], levels=3)
-            group.warnings = self.warnings_for(limits)
-            for sentence in (*group.update(limits), *self._restrict_devices(group, limits)):
-                if sentence not in group.warnings:
-                    group.warnings.append(sentence)
+                folder.mkdir(exist_ok=True)
+            refused = []
+            for index, (_, setting) in enumerate(order.writes):
+                if group.apply(setting):
+                    refused.append(f"\x01{index} {errno.EACCES}")
+            program = self.device_program(order)
+            if program is not None and group.unified is not None:
+                with group.join() as handles:
+                    assert handles.directory is not None
+                    devices.attach_loaded_program(handles.directory, program)
+            found = self.sentences(order, refused)[0]
+            group.warnings += [each for each in found if each not in group.warnings]
         except OSError as error:
             group.remove(timeout_s=0.2)
             raise SystemFailure(
@@ -166,31 +296,6 @@ class CgroupDriver:
         group = self._group(name)
         group.leader = leader
         return group
-
-    def _restrict_devices(self, group: Cgroup, limits: ResourceLimits) -> list[str]:
-        rules = device_rules(limits)
-        if rules is None or not group.folders:
-            return []
-        try:
-            if "devices" in group.v1:
-                write_file(group.v1["devices"] / "devices.deny", "a")
-                for rule in rules:
-                    devices.parse_device_rule(rule)
-                    write_file(group.v1["devices"] / "devices.allow", rule)
-                return []
-            if group.unified is not None:
-                with group.join() as handles:
-                    assert handles.directory is not None
-                    devices.attach_device_program(handles.directory, rules)
-                return []
-        except OSError as error:
-            # Inside a user namespace neither is allowed, nor needed: mknod(2) is refused there.
-            # The same holds for an ordinary user.
-            unprivileged = os.geteuid() != 0 or not _initial_user_namespace()
-            if error.errno in (errno.EPERM, errno.EACCES) and unprivileged:
-                return []
-            return [f"Devices cannot be restricted on this machine: {error.strerror}."]
-        return ["Devices cannot be restricted: no device cgroup is mounted."]
 
     def warnings_for(self, limits: ResourceLimits) -> list[str]:
         """Docker's sentence for every limit that will not hold here."""
@@ -236,6 +341,10 @@ class CgroupDriver:
 
         The kernel finishes off a removed group a moment later, and says EBUSY until then.
         """
+        for program in self._programs.values():
+            if program >= 0:
+                os.close(program)
+        self._programs.clear()
         deadline = time.monotonic() + timeout_s
         while True:
             gone = [_rmdir(base) for base in self.bases]

@@ -24,7 +24,10 @@ from labkit.host.isolation.cgroups.processes import descendants, kill_all
 from labkit.host.isolation.cgroups.stats import CgroupStats, read_v1, read_v2
 from labkit.host.isolation.spec import ResourceLimits
 
-__all__ = ["Cgroup", "JoinHandles"]
+__all__ = ["OTHER_NAMES", "Cgroup", "JoinHandles", "write_file"]
+
+OTHER_NAMES = {"blkio.weight": "blkio.bfq.weight", "io.weight": "io.bfq.weight"}
+"""Files that the bfq scheduler calls differently."""
 
 _REFUSED = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENODEV, errno.EOPNOTSUPP}
 
@@ -163,19 +166,19 @@ class Cgroup:
         if folder is None:
             return setting.missing
         name = setting.file
-        if not (folder / name).exists():
-            name = {"blkio.weight": "blkio.bfq.weight", "io.weight": "io.bfq.weight"}.get(
-                name, name
-            )
+        if name in OTHER_NAMES and not (folder / name).exists():
+            name = OTHER_NAMES[name]
         try:
             write_file(folder / name, setting.value)
         except OSError as error:
             if error.errno in _REFUSED and setting.missing:
                 return setting.missing
-            raise self._refusal(setting, folder, error) from error
+            raise self.refusal(setting, error) from error
         return ""
 
-    def _refusal(self, setting: Setting, folder: Path, error: OSError) -> InvalidParameter:
+    def refusal(self, setting: Setting, error: OSError) -> InvalidParameter:
+        """The error for a value that the kernel does not take."""
+        folder = self.v1.get(setting.controller, self.unified) or Path("/")
         if setting.controller == "cpuset":
             what = "CPUs" if setting.file.endswith("cpus") else "memory nodes"
             have = _first_text(folder.parent, f"{setting.file}.effective", setting.file)

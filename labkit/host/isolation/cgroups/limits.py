@@ -13,14 +13,17 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from labkit.base.errors import InvalidParameter
+from labkit.host.isolation.cgroups.devices import parse_device_rule
 from labkit.host.isolation.defaults import DEFAULT_DEVICE_RULES
 from labkit.host.isolation.spec import ResourceLimits, ThrottleDevice
 
 __all__ = [
     "DEFAULT_CPU_PERIOD_US",
+    "NO_DEVICES",
     "Setting",
     "cpu_quota_and_period",
     "device_rules",
+    "device_settings",
     "settings_v1",
     "settings_v2",
     "shares_to_weight",
@@ -62,6 +65,7 @@ NO_SHARES = _sentence("CPU shares", "Shares discarded.")
 NO_QUOTA = _sentence("CPU CFS scheduler", "Quota discarded.")
 NO_CPUSET = _sentence("cpuset", "Cpuset discarded.")
 NO_PIDS = _sentence("PIDs limit capabilities", "PIDs limit discarded.")
+NO_DEVICES = "Devices cannot be restricted on this machine: it is not allowed here."
 NO_WEIGHT = _sentence("Block I/O weight", "Weight discarded.")
 _NO_THROTTLE = {
     "read_bps": _sentence("BPS Block I/O read limit", "Block I/O BPS read limit discarded."),
@@ -143,6 +147,19 @@ def device_rules(limits: ResourceLimits) -> tuple[str, ...] | None:
     if any(rule.split()[:1] == ["a"] for rule in limits.device_rules):
         return None
     return DEFAULT_DEVICE_RULES + tuple(limits.device_rules)
+
+
+def device_settings(limits: ResourceLimits) -> list[Setting]:
+    """Writes for the devices controller of v1. Raises InvalidParameter for a malformed rule."""
+    rules = device_rules(limits)
+    if rules is None:
+        return []
+    for rule in rules:
+        parse_device_rule(rule)
+    return [
+        Setting("devices", "devices.deny", "a", NO_DEVICES),
+        *(Setting("devices", "devices.allow", rule, NO_DEVICES) for rule in rules),
+    ]
 
 
 def settings_v1(
