@@ -155,7 +155,9 @@ def test_two_terminals_detach_and_say_how_sessions_ended(notebook: Callable[...,
 
 
 def test_jupyter_lists_the_terminal_and_shows_it_in_a_tab(notebook: Callable[..., Any]) -> None:
-    page = notebook("tab.ipynb", ["%load_ext labkit", "%docker run -it --rm --name tabbed alpine sh"])
+    page = notebook(
+        "tab.ipynb", ["%load_ext labkit", "%docker run -it --rm --name tabbed alpine sh"]
+    )
     page.run_all()
     Terminal(page).ready()
     listed = page.page.evaluate("async () => (await fetch('/api/terminals')).json()")

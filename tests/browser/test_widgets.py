@@ -131,3 +131,40 @@ def test_the_lifecycle_view_and_a_live_panel_with_its_stop_button(
         timeout=15_000,
     )
     assert page.errors() == []
+
+
+def test_the_events_view_and_the_stats_chart_are_live(notebook: Callable[..., Any]) -> None:
+    page = notebook(
+        "events.ipynb",
+        [
+            "%load_ext labkit",
+            "%docker run -d --name story busybox sleep 1d",
+            "%lab view events",
+            "%docker ps -a --format 'table {{.Names}}\\t{{.State}}'",
+            "%docker stats",
+        ],
+    )
+    page.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    charts = page.page.locator(".lk-charts svg")
+    charts.first.wait_for()
+    page.page.wait_for_function(
+        "() => /story \\d/.test(document.querySelector('.lk-charts svg')?.ariaLabel ?? '')",
+        timeout=20_000,
+    )
+    page.shoot(".lk-charts", "stats.png")
+    page.page.evaluate(
+        "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
+    )
+    page.page.locator("text=the kernel lives on").wait_for()
+    view = page.page.locator(".lke")
+    view.locator("g[role=button][aria-label*='story: start']").wait_for()
+    page.execute("%docker rm -f story")
+    view.locator("g[role=button][aria-label*='story: destroy']").wait_for(timeout=15_000)
+    # With the keyboard alone: a dot says its whole event.
+    view.locator("g[role=button][aria-label*='story: die']").first.focus()
+    page.page.keyboard.press("Enter")
+    assert "exit code 137" in view.locator(".lke-say").inner_text()
+    view.locator("summary").click()
+    assert "destroy" in view.locator("table").inner_text()
+    page.shoot(".lke", "events.png")
+    assert page.problems == []

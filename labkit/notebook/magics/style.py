@@ -58,6 +58,11 @@ align-items:center;padding:2px 0}
 .lk-bar{height:8px;border-radius:4px;background:var(--lk-groove);overflow:hidden}
 .lk-bar>i{display:block;height:100%;background:#0072B2;border-radius:4px}
 .lk-bar.lk-done>i{background:#009E73}
+.lk-charts{display:flex;flex-wrap:wrap;gap:6px 18px;margin:2px 0 6px}
+.lk-charts svg{width:440px;max-width:100%;height:auto}
+.lk-charts text{fill:var(--lk-fg);font:11px var(--lk-font)}
+.lk-charts .t{font-weight:600;font-size:12px}
+.lk-charts .s{fill:var(--lk-soft);font-size:10.5px}.lk-charts .a{fill:none;stroke:var(--lk-edge)}
 .lk-term{border:1px solid var(--lk-line);border-radius:10px;overflow:hidden;
 resize:vertical;min-height:140px;background:var(--jp-layout-color1,transparent)}
 .lk-term iframe{display:block;width:100%;height:calc(100% - 8px);border:0}

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from labkit.base.errors import CommandError
 from labkit.notebook.commands.surface import Table
@@ -21,6 +21,9 @@ from labkit.notebook.magics.results import Lines, Rows
 from labkit.notebook.magics.stream import BoundedText
 from labkit.notebook.magics.style import with_style
 from labkit.notebook.magics.tables import table_html
+
+if TYPE_CHECKING:
+    from labkit.notebook.magics.statschart import StatsChart
 
 __all__ = ["NotebookSurface", "show"]
 
@@ -77,6 +80,8 @@ class NotebookSurface:
         self._bars: LayerBars | None = None
         self._bars_name = ""
         self._bars_drawn_at = 0.0
+        self._chart: StatsChart | None = None
+        self._chart_name = ""
         self._steps = StepBar()
         self._steps_name = ""
 
@@ -170,6 +175,28 @@ class NotebookSurface:
         self._flush()
         self._last = None
         self._display(table.text, table_html(table))
+
+    def refresh(self, table: Table) -> bool:
+        """Another state of a listing that goes on until it is stopped; whether to go on.
+
+        Where nobody could stop it, it is shown once.
+        """
+        self._end_bars()
+        if self.keep or not self.interactive:
+            self.table(table)
+            if not self.keep:
+                self._note("shown once: nobody could stop it here")
+            return False
+        fresh = self._chart is None
+        if self._chart is None:
+            from labkit.notebook.magics.statschart import StatsChart
+
+            self._flush()
+            self._chart = StatsChart()
+            self._chart_name = f"labkit-{uuid.uuid4().hex}"
+        self._chart.feed(table)
+        self._display(self._chart.text, self._chart.html(), name=self._chart_name, update=not fresh)
+        return True
 
     def progress(self, message: Mapping[str, Any]) -> None:
         if "stream" in message and not message.get("id"):

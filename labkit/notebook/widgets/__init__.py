@@ -27,6 +27,7 @@ __all__ = [
 VIEWS: dict[str, str] = {
     "namespaces": "processes by the namespaces they share",
     "lifecycle": "the states of containers and how they got there",
+    "events": "what happened to which object, and when",
 }
 
 
@@ -40,6 +41,10 @@ def make_view(name: str, client: LabClient) -> Any:
         from labkit.notebook.widgets.lifecycle import LifecycleView
 
         return LifecycleView(client)
+    if name == "events":
+        from labkit.notebook.widgets.events import make_events_view
+
+        return make_events_view(client)
     raise NotFound(f"no view named '{name}'", hint=f"one of: {', '.join(VIEWS)}")
 
 
@@ -47,6 +52,12 @@ def render_static(name: str, client: LabClient) -> tuple[str, str]:
     """The picture as it is now: an SVG document and its text twin."""
     if name not in VIEWS:
         raise NotFound(f"no view named '{name}'", hint=f"one of: {', '.join(VIEWS)}")
+    if name == "events":
+        from labkit.notebook.widgets import events_picture
+        from labkit.notebook.widgets.events import Feed
+
+        happened = Feed(client).fetch()
+        return events_picture.draw(happened), events_picture.describe(happened)
     data = client.json("GET", f"/v1/views/{name}")
     if name == "namespaces":
         from labkit.notebook.widgets import namespaces_picture as picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from labkit.notebook.widgets.svg import Drawing, fit
@@ -11,19 +12,31 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "draw", "panel_state"]
 
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SHOWN_CHARACTERS = 24_000
 _STATIC_LINES = 24
 
 
+def _last_screen(text: str) -> str:
+    """What a command that draws its screen again and again (`docker stats`) shows now."""
+    before, home, screen = text.rpartition("\x1b[H")
+    if not home:
+        return text
+    if "\x1b[J" not in screen:  # half drawn: the one before is whole
+        screen = before.rpartition("\x1b[H")[2] or screen
+    return _CONTROL.sub("", screen)
+
+
 def panel_state(job: Job) -> dict[str, Any]:
     """What the panel shows of a job."""
-    cut = job.characters > _SHOWN_CHARACTERS
+    text = _last_screen(job.text)
+    cut = job.characters > _SHOWN_CHARACTERS and text is job.text
     return {
         "number": job.number,
         "title": job.title,
         "state": job.state,
         "code": job.code,
-        "text": job.text[-_SHOWN_CHARACTERS:],
+        "text": text[-_SHOWN_CHARACTERS:],
         "cut": cut,
         "characters": job.characters,
     }

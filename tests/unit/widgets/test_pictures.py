@@ -166,12 +166,19 @@ def test_the_timeline_drawing_and_text_hold_every_step() -> None:
     assert timeline.took(999) == "999ns"
 
 
-def test_views_are_named_and_unknown_ones_refused() -> None:
+def test_views_are_named_and_unknown_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     class Client:
         def json(self, method: str, path: str) -> Any:
-            return {"/v1/views/namespaces": namespaces_example(), "/v1/views/lifecycle": LIFECYCLE}[
-                path
-            ]
+            return {
+                "/v1/views/namespaces": namespaces_example(),
+                "/v1/views/lifecycle": LIFECYCLE,
+                "/v1/status": {"docker_socket": "/nowhere/docker.sock"},
+            }[path]
+
+    event = {"Type": "container", "Action": "start", "timeNano": 1, "Actor": {"ID": "f" * 64}}
+    monkeypatch.setattr(
+        "labkit.notebook.client.Client.stream", lambda *_, **__: iter([{**event, "time": 1}])
+    )
 
     for name in widgets.VIEWS:
         svg, text = widgets.render_static(name, Client())  # type: ignore[arg-type]

@@ -138,7 +138,8 @@ def stats(call: Call) -> int:
     while True:
         table = listing(_VIEW, rows, template)
         if refresh is not None:
-            refresh(table)
+            if not refresh(table):
+                return 0
         else:
             # Home, every line cleared to its end, then the rest of the screen.
             text = table.text.replace("\n", "\x1b[K\n")
