@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from labkit.base.ids import short_id
-from labkit.host.engine import hostfiles, specs, validate
+from labkit.host.engine import hostfiles, networking, specs, validate
 from labkit.host.engine.config import ContainerConfig
-from labkit.host.engine.container import Definition, MountRecord
+from labkit.host.engine.container import Container, Definition, MountRecord
 from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig
 from labkit.host.engine.wire import read
 from labkit.host.image.builder.building import build
@@ -31,6 +31,7 @@ from labkit.host.isolation.spec import ContainerSpec, IoSpec
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
+    from labkit.host.engine.ports import ShimPort
     from labkit.host.image.snapshots import Snapshotter
 
 __all__ = ["ContainerRunner", "build_image", "build_ports", "prune_builds"]
@@ -107,17 +108,27 @@ class ContainerRunner:
             await asyncio.to_thread(
                 hostfiles.write_host_files, folder, definition.config, definition.host
             )
+            container = Container(definition, f"build-{short_id(request.id)}")
+            endpoints = networking.endpoints_for(context, definition)
+            networking.check_endpoints(context, endpoints)
+            context.networks.by_container[request.id] = endpoints
             with specs.joined_namespaces(context, definition) as namespaces:
                 spec = await specs.container_spec(
                     context, definition, request.root, namespaces, shim_folder
                 )
-                return await self._process(spec, IoSpec(), shim_folder, output)
+                return await self._process(container, spec, shim_folder, output)
         finally:
+            networking.forget(context, request.id)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _process(self, spec: ContainerSpec, io: IoSpec, folder: Path, output: Output) -> int:
-        shim = await self._context.ports.runtime.start(spec, io, folder, hold=True)
+    async def _process(
+        self, container: Container, spec: ContainerSpec, folder: Path, output: Output
+    ) -> int:
+        context = self._context
+        shim = await context.ports.runtime.start(spec, IoSpec(), folder, hold=True)
         try:
+            if networking.needs_joining(context, container):
+                await networking.join(context, container, shim)
             reader, writer = await shim.attach(stdin=False, stdout=True, stderr=True)
             try:
                 await shim.release()
@@ -128,8 +139,8 @@ class ContainerRunner:
                     await writer.wait_closed()
             return (await shim.wait()).code
         finally:
-            # Kills what still runs: a cancelled build leaves no process.
-            await asyncio.shield(asyncio.ensure_future(shim.cleanup()))
+            # Kills what still runs: a cancelled build leaves no process and no address in use.
+            await asyncio.shield(asyncio.ensure_future(_ended(context, container, shim)))
 
     def _definition(self, request: RunRequest) -> Definition:
         network = "" if request.network in ("", "default") else request.network
@@ -161,6 +172,13 @@ class ContainerRunner:
             networking=NetworkingConfig(),
             mounts=mounts,
         )
+
+
+async def _ended(context: Context, container: Container, shim: ShimPort) -> None:
+    try:
+        await networking.leave(context, container)
+    finally:
+        await shim.cleanup()
 
 
 def _make_folder(folder: Path) -> None:

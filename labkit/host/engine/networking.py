@@ -167,6 +167,13 @@ def endpoint_rows(container: str, endpoints: Mapping[str, Endpoint]) -> list[Wri
     ]
 
 
+def _rows(context: Context, container: Container) -> list[Write]:
+    """The records of a container's endpoints; a build's step has no record, and lives for once."""
+    if context.containers.get(container.id) is not container:
+        return []
+    return endpoint_rows(container.id, context.networks.endpoints_of(container.id))
+
+
 def needs_joining(context: Context, container: Container) -> bool:
     """Whether the process must be held until its networks are there."""
     mode = container.host.network_mode
@@ -357,7 +364,7 @@ async def join(context: Context, container: Container, shim: ShimPort) -> None:
             for network, _ in pairs
         ]  # fmt: skip
         await context.records.write(
-            *endpoint_rows(container.id, endpoints), *(context.events.write_of(e) for e in events)
+            *_rows(context, container), *(context.events.write_of(e) for e in events)
         )
     except BaseException as error:
         await _withdraw(context, container, made)
@@ -503,7 +510,7 @@ async def leave(context: Context, container: Container) -> None:
     ]  # fmt: skip
     with contextlib.suppress(SystemFailure):
         await context.records.write(
-            *endpoint_rows(container.id, endpoints), *(context.events.write_of(e) for e in events)
+            *_rows(context, container), *(context.events.write_of(e) for e in events)
         )
     context.events.publish(*events)
     if networks.plumbing is not None and any(names):
