@@ -10,7 +10,7 @@ C_SOURCES := $(shell find native -type f 2>/dev/null)
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-all test-unit test-host test-browser sim check format bench packages packages-test packages-browser clean
+.PHONY: help lab test test-all test-unit test-host test-browser test-vm sim check format bench packages packages-test packages-browser packages-vm clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ packages-test: packages
 
 packages-browser: packages
 	@$(PYTHON) binder/packages.py tests/browser/apt.txt
+
+packages-vm:
+	@$(PYTHON) binder/packages.py tests/vm/apt.txt
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "labkit needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)" >&2; exit 1; }
@@ -56,6 +59,9 @@ test-host: $(VENV)/.dev ## real containers: isolation, engine, escapes, wire
 
 test-browser: packages-browser $(VENV)/.dev ## JupyterLab in headless Chromium; screenshots land in artifacts/
 	$(PYTEST) tests/browser
+
+test-vm: packages-vm $(VENV)/.dev ## system and escape tests on Debian's own kernel under QEMU: cgroup v2, systemd, rootless
+	$(BIN)/python tests/vm/run.py
 
 sim: $(VENV)/.dev ## live through SEEDS simulated clusters (default 1000) on every core
 	$(BIN)/python -m labkit.cluster.raft.simulation --seeds $(SEEDS)
