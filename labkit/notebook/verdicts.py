@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 if TYPE_CHECKING:
     from labkit.notebook.client import LabClient
@@ -19,10 +18,8 @@ def ask_verdict(
 
     Raises the daemon's errors: no such container, no such call.
     """
-    words = [f"call={quote(call, safe='')}"]
-    words += [f"arg={quote(word, safe='')}" for word in arguments]
-    path = f"/v1/containers/{quote(container, safe='')}/verdict?{'&'.join(words)}"
-    found = client.json("GET", path)
+    path = f"/v1/containers/{container.replace('/', '')}/verdict"
+    found = client.json("GET", path, query={"call": call, "arg": list(arguments)})
     return {"allowed": bool(found["allowed"]), "text": _sentence(found)}
 
 

@@ -262,6 +262,14 @@ class World:
             "oom_kills": int(made.oom_killed),
         }
 
+    def confinement(self, name: str) -> dict[str, Any]:
+        """What the kernel says holds a running container's first process: `capabilities` (sets by
+        name), `seccomp`, `no_new_privs`, `uid`, `masked`, `readonly`, `cgroup`."""
+        made = self.container(name)
+        if not made.running:
+            raise Missing(f"{name} running", found=f"it is {made.state}", look="docker ps -a")
+        return dict(self._lab().get(f"/v1/containers/{made.id}/confinement"))
+
     def namespaces(self) -> dict[str, Any]:
         """The namespaces view: the host's inodes and each process with its own."""
         return dict(self._lab().get("/v1/views/namespaces"))
