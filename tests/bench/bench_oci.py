@@ -95,9 +95,8 @@ def main() -> None:
         ours = statistics.median(found["labkit-oci"])
         for name, times in found.items():
             low, middle, high = statistics.quantiles(times, n=4)
-            print(
-                f"  {name:<11} {middle:7.1f} ms  [{low:.1f} .. {high:.1f}]  ours/its {ours / middle:.2f}"
-            )
+            spread = f"[{low:.1f} .. {high:.1f}]"
+            print(f"  {name:<11} {middle:7.1f} ms  {spread}  ours/its {ours / middle:.2f}")
 
 
 if __name__ == "__main__":

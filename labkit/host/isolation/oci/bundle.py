@@ -48,11 +48,12 @@ _KINDS: Mapping[str, NamespaceKind] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder with a config.json. `rootfs` is absolute."""
+    """A folder with a config.json. `rootfs` is absolute, `text` the file as it was read."""
 
     folder: str
     config: Mapping[str, Any]
     rootfs: str
+    text: bytes
 
     @property
     def linux(self) -> Mapping[str, Any]:
@@ -72,7 +73,8 @@ def read_config(folder: str) -> Bundle:
     folder = os.path.abspath(folder)
     try:
         with open(os.path.join(folder, "config.json"), "rb") as file:
-            config = json.loads(file.read())
+            text = file.read()
+        config = json.loads(text)
     except FileNotFoundError:
         raise InvalidParameter("JSON specification file config.json not found") from None
     except OSError as error:
@@ -92,7 +94,7 @@ def read_config(folder: str) -> Bundle:
     rootfs = os.path.join(folder, root["path"])
     if not os.path.isdir(rootfs):
         raise InvalidParameter(f"rootfs ({rootfs}) does not exist")
-    return Bundle(folder, config, os.path.realpath(rootfs))
+    return Bundle(folder, config, os.path.realpath(rootfs), text)
 
 
 def _reason(error: OSError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +52,10 @@ def run_hooks(
 
     Raises SystemFailure, in runc's words, at the first that fails or takes too long.
     """
+    if not hooks:
+        return
+    import subprocess
+
     text = json.dumps(state).encode()
     for number, hook in enumerate(hooks):
         args = [str(word) for word in hook.get("args") or (hook["path"],)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,7 +74,8 @@ def _create(record: Record, bundle: Bundle, spec: ContainerSpec, options: Create
     from labkit.host.isolation.oci.idmaps import mapped_mounts
     from labkit.host.isolation.oci.launch import Launch, listen_for_start
 
-    shutil.copyfile(f"{bundle.folder}/config.json", f"{record.folder}/config.json")
+    with open(f"{record.folder}/config.json", "wb") as copy:
+        copy.write(bundle.text)
     linux = bundle.linux
     group, record.data["groups"] = make_group(
         record.name, str(linux.get("cgroupsPath") or ""), linux.get("resources"), spec.limits

@@ -121,9 +121,12 @@ class Record:
 
     def remove(self) -> None:
         """Forget the container."""
-        import shutil
-
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (f"{self.folder}/exec", self.folder):
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):
+                    os.unlink(f"{folder}/{name}")
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
     @contextlib.contextmanager
     def locked(self) -> Any:
