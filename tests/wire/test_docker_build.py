@@ -380,3 +380,35 @@ def test_a_daemon_killed_in_a_build_finds_and_removes_what_ran(folder: Folder) -
     assert not [name for name in lab.leftovers() if "sleep 300" in name]
     folder.dockerfile("FROM busybox\nRUN echo again\n")
     assert "again" in folder.ok("--no-cache")
+
+
+def test_run_is_on_the_network_that_is_asked_for(lab: Lab) -> None:
+    lab.ok("network", "create", "for-builds")
+    show = "RUN ip route | grep default; echo end"
+    for words, expected in (((), " via 172.17.0.1 "), (("--network", "for-builds"), " via 172.")):
+        text = f"FROM busybox\n{show}\n"
+        out = lab.ok("build", "--no-cache", *words, "-", given=text)
+        assert expected in out
+    assert " via " not in lab.ok("build", "--no-cache", "--network", "none", "-", given=text)
+    refused = lab.docker("build", "--no-cache", "--network", "nosuch", "-", given=text)
+    assert refused.returncode == 1
+    assert "network nosuch not found" in refused.stderr
+    assert lab.ok("network", "rm", "for-builds") == "for-builds\n"
+
+
+def test_cache_mounts_are_counted_and_pruned(lab: Lab) -> None:
+    fill = "RUN --mount=type=cache,target=/c,id={} dd if=/dev/zero of=/c/f bs=1k count={}\n"
+    text = f"FROM busybox\n{fill.format('one', 100)}{fill.format('two', 10)}"
+    lab.ok("build", "--no-cache", "-", given=text)
+    _, usage = lab.request("GET", "/v1.50/system/df")
+    found = {row["Description"]: row["Size"] for row in usage["BuildCache"]}
+    assert found["cached mount one"] == 102400
+    assert found["cached mount two"] == 10240
+    out = lab.ok("builder", "prune", "-f", "--filter", "description=two")
+    assert out.endswith("Total reclaimed space: 10.24kB\n")
+    status, _ = lab.request("POST", "/v1.50/build/prune?filters=%7B%22nope%22%3A%5B%221%22%5D%7D")
+    assert status == 400
+    lab.ok("builder", "prune", "-f", "--filter", "until=24h")
+    assert lab.request("GET", "/v1.50/system/df")[1]["BuildCache"] != []
+    lab.ok("builder", "prune", "-af")
+    assert lab.request("GET", "/v1.50/system/df")[1]["BuildCache"] == []

@@ -131,7 +131,9 @@ async def prune(call: Call[Engine]) -> web.Response:
     """POST /build/prune."""
     from labkit.host.engine.builds import prune_builds
 
-    return json_answer(await finish(prune_builds(call.state.context)))
+    keep = call.integer("keep-storage") or call.integer("reserved-space") or 0
+    work = prune_builds(call.state.context, call.filters(), keep_bytes=keep)
+    return json_answer(await finish(work))
 
 
 ROUTES: tuple[Route, ...] = (

@@ -23,7 +23,7 @@ from labkit.host.engine.container import Container, Definition, MountRecord
 from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig
 from labkit.host.engine.wire import read
 from labkit.host.image.builder.building import build
-from labkit.host.image.builder.mounts import CacheMounts
+from labkit.host.image.builder.cachemounts import CacheMounts
 from labkit.host.image.builder.ports import BuildOptions, Output, RunRequest
 from labkit.host.image.builder.work import BuildPorts, download
 from labkit.host.image.tarread import ByteSource
@@ -31,10 +31,11 @@ from labkit.host.isolation.spec import ContainerSpec, IoSpec
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
+    from labkit.host.engine.filters import Filters
     from labkit.host.engine.ports import ShimPort
     from labkit.host.image.snapshots import Snapshotter
 
-__all__ = ["ContainerRunner", "build_image", "build_ports", "prune_builds"]
+__all__ = ["ContainerRunner", "build_cache", "build_image", "build_ports", "prune_builds"]
 
 _HEADER = 8
 _CHUNK = 1 << 16
@@ -68,12 +69,19 @@ async def build_image(
         await context.emit("image", "tag", image.id, {**image.labels, "name": tag})
 
 
-async def prune_builds(context: Context) -> dict[str, Any]:
+async def prune_builds(
+    context: Context, filters: Filters | None = None, *, keep_bytes: int = 0
+) -> dict[str, Any]:
     """`POST /build/prune`: removes cache mounts. Cached steps are images, and pruned as such."""
     caches = build_ports(context).caches
-    found = await asyncio.to_thread(caches.prune)
+    found = await asyncio.to_thread(lambda: caches.prune(filters, keep_bytes=keep_bytes))
     await context.emit("builder", "prune", "", {"reclaimed": str(found["SpaceReclaimed"])})
     return found
+
+
+async def build_cache(context: Context) -> list[dict[str, Any]]:
+    """The BuildCache part of `GET /system/df`."""
+    return await asyncio.to_thread(build_ports(context).caches.records)
 
 
 def _ports(context: Context) -> BuildPorts:

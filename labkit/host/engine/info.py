@@ -183,7 +183,6 @@ async def info(context: Context) -> Json:
         "Images": len(images),
         "Driver": "overlay2" if probe.overlay else "vfs",
         "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]],
-        "SystemStatus": None,
         "Plugins": {
             "Volume": ["local"],
             "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
@@ -243,6 +242,8 @@ async def info(context: Context) -> Json:
 
 async def disk_usage(context: Context) -> Json:
     """GET /system/df."""
+    from labkit.host.engine.builds import build_cache
+
     containers = [
         await summary(context, container, size=True)
         for container in tuple(context.containers.values())
@@ -256,7 +257,9 @@ async def disk_usage(context: Context) -> Json:
     def collect() -> tuple[list[Json], int]:
         found = store.images(all=True)
         rows = [store.summary(image, containers=used.get(image.id, 0)) for image in found]
-        return rows, sum(image.size for image in found)
+        # A layer that several images share lies on the disk once.
+        layers = {diff_id for image in found for diff_id in image.diff_ids}
+        return rows, sum(row.size for row in map(store.index.layer, layers) if row is not None)
 
     images, layers_size = await asyncio.to_thread(collect)
     return {
@@ -264,7 +267,7 @@ async def disk_usage(context: Context) -> Json:
         "Images": images,
         "Containers": containers,
         "Volumes": await asyncio.to_thread(_sized_volumes, context),
-        "BuildCache": [],
+        "BuildCache": await build_cache(context),
     }
 
 

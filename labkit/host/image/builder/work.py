@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from labkit.base.errors import InvalidParameter, LabkitError, NotFound
 from labkit.host.image.builder.cache import BuildCache
+from labkit.host.image.builder.cachemounts import CacheMounts
 from labkit.host.image.builder.instructions import Stage
-from labkit.host.image.builder.mounts import CacheMounts
 from labkit.host.image.builder.ports import BuildOptions, Fetcher, Puller, Runner
 from labkit.host.image.builder.trees import SpooledTree, UnionTree
 from labkit.host.image.model import Image
