@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from labkit.daemon.identity import SERVER_HEADER
 from labkit.daemon.lab_api import (
     boxes,
+    captures,
     cluster,
     confinement,
+    forwards,
     host_exec,
     images,
     raft,
@@ -29,7 +31,18 @@ def build_lab_app(lab: Lab) -> web.Application:
     """The application to serve on labkit.sock."""
     routes = [
         route
-        for module in (status, views, confinement, boxes, host_exec, images, raft, cluster)
+        for module in (
+            status,
+            views,
+            captures,
+            confinement,
+            forwards,
+            boxes,
+            host_exec,
+            images,
+            raft,
+            cluster,
+        )
         for route in module.ROUTES
     ]
     return build_app(lab, routes, versioned=False, headers={"Server": SERVER_HEADER})

@@ -17,6 +17,7 @@ from labkit.base.errors import Forbidden, InvalidParameter, LabkitError, NotFoun
 from labkit.base.ids import is_id_prefix, new_id, short_id
 from labkit.host.engine.events import EventLog
 from labkit.host.engine.filters import Filters, check_names
+from labkit.host.engine.networking_capture import Captures
 from labkit.host.engine.networks_create import network_from
 from labkit.host.engine.networks_json import matches, network_json
 from labkit.host.engine.networks_model import BUILT_IN, Endpoint, Network
@@ -71,6 +72,7 @@ class Networks:
         """None where there is no kernel to act on (hollow mode, tests of the engine alone)."""
         self.worker: NamespaceWorker | None = None
         self.publisher: Publisher | None = None
+        self.captures = Captures(context)
         self.uplink: Uplink | None = None
         self.outside: Outside | None = None
         self.outside_problem = ""
@@ -172,6 +174,7 @@ class Networks:
 
     async def close(self) -> None:
         """Let go; links, rules and addresses stay with their containers."""
+        self.captures.close()
         if self.outside is not None:
             await self.outside.close()
         if self.publisher is not None:

@@ -28,6 +28,9 @@ _UDP_CLIENTS_MAX = 256
 class Proxy(Protocol):
     """One listening port."""
 
+    port: int
+    """The number it listens on, chosen by the kernel when 0 was asked for."""
+
     async def close(self) -> None: ...
 
 
@@ -93,11 +96,17 @@ class TcpProxy:
 
     def __init__(self, handle: socket.socket, target: tuple[str, int], plumbing: Plumbing) -> None:
         self._handle = handle
+        self.port: int = handle.getsockname()[1]
         self._target = target
         self._plumbing = plumbing
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop.add_reader(handle.fileno(), self._acceptable)
+
+    @property
+    def port(self) -> int:
+        """The number it listens on; the kernel's choice where 0 was asked for."""
+        return int(self._handle.getsockname()[1])
 
     def _acceptable(self) -> None:
         for _ in range(64):
@@ -148,6 +157,7 @@ class UdpProxy:
 
     def __init__(self, handle: socket.socket, target: tuple[str, int], plumbing: Plumbing) -> None:
         self._handle = handle
+        self.port: int = handle.getsockname()[1]
         self._target = target
         self._plumbing = plumbing
         self._loop = asyncio.get_running_loop()
