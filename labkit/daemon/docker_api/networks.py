@@ -8,7 +8,7 @@ from aiohttp import web
 
 from labkit.daemon.call import Call, finish, json_answer
 from labkit.daemon.routing import Route, delete, get, post
-from labkit.host.engine import networking
+from labkit.host.engine import networking_connect
 
 if TYPE_CHECKING:
     from labkit.host.engine.engine import Engine
@@ -46,14 +46,14 @@ async def network_remove(call: Call[Engine]) -> web.Response:
 async def network_connect(call: Call[Engine]) -> web.Response:
     """POST /networks/X/connect."""
     body = await call.body()
-    await finish(networking.connect(call.state.context, call.params["id"], body))
+    await finish(networking_connect.connect(call.state.context, call.params["id"], body))
     return web.Response(status=200)
 
 
 async def network_disconnect(call: Call[Engine]) -> web.Response:
     """POST /networks/X/disconnect."""
     body = await call.body()
-    await finish(networking.disconnect(call.state.context, call.params["id"], body))
+    await finish(networking_connect.disconnect(call.state.context, call.params["id"], body))
     return web.Response(status=200)
 
 

@@ -103,11 +103,6 @@ class TcpProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop.add_reader(handle.fileno(), self._acceptable)
 
-    @property
-    def port(self) -> int:
-        """The number it listens on; the kernel's choice where 0 was asked for."""
-        return int(self._handle.getsockname()[1])
-
     def _acceptable(self) -> None:
         for _ in range(64):
             try:
