@@ -41,6 +41,33 @@ def test_the_namespaces_view_draws_a_running_container_and_follows_it(
     assert page.problems == []
 
 
+def test_what_holds_a_container_unfolds_and_answers(notebook: Callable[..., Any]) -> None:
+    page = notebook(
+        "confinement.ipynb",
+        [
+            "%load_ext labkit\n%lab chapter 03",
+            "%docker run -d --name jail --memory 64m --pids-limit 20 --cap-drop ALL "
+            "--cap-add CHOWN --security-opt no-new-privileges busybox sleep 1d",
+            "%lab view namespaces",
+        ],
+    )
+    page.run_all()
+    card = page.page.locator(".lkn-card[aria-label='container jail']")
+    card.locator("summary").click()
+    card.locator(".lkn-caps li.held").first.wait_for()
+    assert card.locator(".lkn-caps li.held").all_inner_texts() == ["CHOWN"]
+    card.locator("input").fill("mount")
+    card.locator("input").press("Enter")
+    card.locator(".lkn-verdict b.no").wait_for(timeout=15_000)
+    assert "CAP_SYS_ADMIN" in card.locator(".lkn-verdict").inner_text()
+    page.shoot(".lkn", "confinement-light.png")
+    page.theme("JupyterLab Dark")
+    page.shoot(".lkn", "confinement-dark.png")
+    page.execute("%docker rm -f jail")
+    assert page.errors() == []
+    assert page.problems == []
+
+
 def test_a_tile_turns_over_when_a_box_unshares(notebook: Callable[..., Any]) -> None:
     page = notebook(
         "box.ipynb",

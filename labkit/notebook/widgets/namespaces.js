@@ -78,8 +78,8 @@ color:var(--soft);white-space:nowrap;overflow:hidden;text-overflow:ellipsis}
 .lkn-caps li.held{background:var(--own);border-color:var(--own);color:var(--ink)}
 .lkn-caps li.gone{text-decoration:line-through;border-style:dashed;border-color:var(--soft)}
 .lkn-ask{display:flex;gap:7px;align-items:center;margin-top:6px;flex-wrap:wrap}
-.lkn-ask input{font:12px var(--mono);width:11em;padding:2px 6px;border:1px solid var(--soft);border-radius:5px;background:var(--back);color:var(--fg)}
-.lkn-ask button{font:12px inherit;padding:2px 10px;border:1px solid var(--soft);border-radius:5px;background:transparent;color:var(--fg);cursor:pointer}
+.lkn-ask input{font:12px var(--mono);width:11em;margin-left:6px;padding:2px 6px;border:1px solid var(--soft);border-radius:5px;background:var(--back);color:var(--fg)}
+.lkn-ask button{font:inherit;font-size:12px;padding:2px 10px;border:1px solid var(--soft);border-radius:5px;background:transparent;color:var(--fg);cursor:pointer}
 .lkn-verdict{margin-top:5px;min-height:1.4em}
 .lkn-verdict b.yes{color:#00694d}.lkn-verdict b.no{color:#a63c00}
 body[data-jp-theme-light="false"] .lkn-verdict b.yes{color:#5fd3ae}body[data-jp-theme-light="false"] .lkn-verdict b.no{color:#ff9f66}
