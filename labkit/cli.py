@@ -310,6 +310,12 @@ def _images(argv: Sequence[str]) -> int:
     return images(argv, _paths())
 
 
+def _logs(argv: Sequence[str]) -> int:
+    from labkit.notebook.daemonlog import main as logs
+
+    return logs(list(argv), _paths())
+
+
 def _view(argv: Sequence[str]) -> int:
     parser = _parser("view", "Write the static twin of a view: an SVG file, or text.")
     parser.add_argument("name", help="namespaces, lifecycle, …")
@@ -341,6 +347,7 @@ COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], int]]] = {
     "doctor": ("Explain what this machine offers and lacks", _doctor),
     "env": ("Print shell lines that point docker at the lab", _env),
     "docker": ("Docker's command line, on the lab", _docker),
+    "logs": ("Show the daemon's log", _logs),
     "host": ("Run a command on the lab host", _host),
     "images": ("Verify, carry and list the course's images", _images),
     "nodes": ("Simulated hosts beside the lab host", _cluster("nodes")),

@@ -195,7 +195,10 @@ def _jobs(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int
 
 
 def _open(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
-    _expect(words, 0, "open")
+    if words:
+        from labkit.notebook.magics.opening import open_port
+
+        return open_port(notebook, words)
     paths = notebook.session.ensure()
     surface.out(
         "The same lab from a terminal (JupyterLab: File → New → Terminal):\n\n"
@@ -204,6 +207,17 @@ def _open(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int
         f"  export DOCKER_HOST=unix://{paths.docker_socket}\n"
         "  docker ps                         the real client, at this engine\n"
     )
+    return 0
+
+
+def _logs(_notebook: Notebook, words: list[str], surface: NotebookSurface) -> int:
+    from labkit.base.paths import LabPaths
+    from labkit.notebook.daemonlog import last_lines
+
+    if len(words) > 1 or not all(word.isdecimal() for word in words):
+        raise InvalidParameter("%lab logs: how many lines?", hint="%lab logs 100")
+    text, _ = last_lines(LabPaths.from_environment().daemon_log, int(words[0]) if words else 50)
+    surface.out_bytes(text)
     return 0
 
 
@@ -285,7 +299,10 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "jobs": Subcommand("jobs [stop NUMBER|all]", "Commands in the background", _jobs),
     "chapter": Subcommand("chapter NN", "Begin a chapter: mark what it makes", chapter.enter),
     "leave": Subcommand("leave [NN]", "End a chapter: remove exactly what it made", chapter.leave),
-    "open": Subcommand("open", "How to reach this lab from a terminal", _open),
+    "open": Subcommand(
+        "open [NAME[:PORT]]", "A container's port in the browser; or the lab from a terminal", _open
+    ),
+    "logs": Subcommand("logs [LINES]", "The end of the daemon's log", _logs),
     "doctor": Subcommand("doctor", "What this machine offers, lacks, and what to do", _doctor),
     "up": Subcommand("up", "Start the daemon (it starts by itself as well)", _up),
     "down": Subcommand("down", "Stop every container and the daemon", _down),

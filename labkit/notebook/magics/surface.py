@@ -25,7 +25,7 @@ from labkit.notebook.magics.tables import table_html
 if TYPE_CHECKING:
     from labkit.notebook.magics.statschart import StatsChart
 
-__all__ = ["NotebookSurface", "show"]
+__all__ = ["NotebookSurface", "as_code", "show"]
 
 _LAST_CHARACTERS = 500
 _KEPT_CHARACTERS = 32_000_000
@@ -130,7 +130,7 @@ class NotebookSurface:
         self._flush()
         self._display(
             f"try next: {text}",
-            with_style(f"<span class='lk-next'><b>try next:</b> {_code(text)}</span>"),
+            with_style(f"<span class='lk-next'><b>try next:</b> {as_code(text)}</span>"),
         )
 
     def _keep_text(self, text: str) -> None:
@@ -281,7 +281,7 @@ class NotebookSurface:
         return Lines(text, stderr="".join(self._err_text), exit_code=exit_code)
 
 
-def _code(text: str) -> str:
+def as_code(text: str) -> str:
     """Escaped text in which `this` is set as code."""
     pieces = escape(text, quote=False).split("`")
     if len(pieces) % 2 == 0:

@@ -42,6 +42,7 @@ class Server:
     token: str
     secure: bool = False
     sock: str = ""
+    is_public: bool = False  # whether browsers of other machines are meant to reach it
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """One call below our address; status and JSON. Raises OSError where it cannot be had."""
@@ -102,6 +103,7 @@ def find_server() -> Server | None:
             str(found.get("token") or os.environ.get("JUPYTERHUB_API_TOKEN") or ""),
             bool(found.get("secure")),
             str(found.get("sock") or ""),
+            host not in ("127.0.0.1", "localhost", "::1"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
