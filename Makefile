@@ -66,6 +66,9 @@ test-vm: packages-vm $(VENV)/.dev ## system and escape tests on Debian's own ker
 sim: $(VENV)/.dev ## live through SEEDS simulated clusters (default 1000) on every core
 	$(BIN)/python -m labkit.cluster.raft.simulation --seeds $(SEEDS)
 
+diff-docker: $(VENV)/.dev ## the same commands against Docker Engine (as root); prints what differs and why
+	$(BIN)/python -m tests.differential --verbose
+
 check: $(VENV)/.dev ## ruff, mypy strict
 	$(BIN)/ruff format --check labkit tests exercises
 	$(BIN)/ruff check labkit tests exercises

@@ -24,7 +24,7 @@ _HEADER = "X-Docker-Container-Path-Stat"
 def _path(call: Call[Engine]) -> str:
     path = call.text("path")
     if path is None:
-        raise InvalidParameter("Bad parameter: path is empty")
+        raise InvalidParameter("bad parameter: pathcannot be empty")
     return path
 
 

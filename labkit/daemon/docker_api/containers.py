@@ -8,6 +8,7 @@ from aiohttp import web
 
 from labkit.base.errors import InvalidParameter
 from labkit.daemon.call import Call, finish, json_answer
+from labkit.daemon.docker_api.versions import container_for, row_for
 from labkit.daemon.routing import Route, delete, get, post
 
 if TYPE_CHECKING:
@@ -40,14 +41,13 @@ async def list_all(call: Call[Engine]) -> web.Response:
         size=call.flag("size"),
         filters=call.filters(),
     )
-    return json_answer(found)
+    return json_answer([row_for(row, call.version) for row in found])
 
 
 async def inspect(call: Call[Engine]) -> web.Response:
     """GET /containers/X/json."""
-    return json_answer(
-        await call.state.container_inspect(call.params["id"], size=call.flag("size"))
-    )
+    found = await call.state.container_inspect(call.params["id"], size=call.flag("size"))
+    return json_answer(container_for(found, call.version))
 
 
 async def start(call: Call[Engine]) -> web.Response:

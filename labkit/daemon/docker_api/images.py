@@ -12,6 +12,7 @@ from aiohttp import web
 from labkit.base.errors import InvalidParameter
 from labkit.daemon.call import Call, finish, json_answer
 from labkit.daemon.docker_api.streams import send_json_lines
+from labkit.daemon.docker_api.versions import image_for
 from labkit.daemon.routing import Route, delete, get, post
 from labkit.host.image.reference import parse
 
@@ -23,12 +24,14 @@ __all__ = ["ROUTES", "registry_auth"]
 
 async def list_all(call: Call[Engine]) -> web.Response:
     """GET /images/json."""
-    return json_answer(await call.state.image_list(all=call.flag("all"), filters=call.filters()))
+    found = await call.state.image_list(all=call.flag("all"), filters=call.filters())
+    return json_answer([image_for(row, call.version) for row in found])
 
 
 async def inspect(call: Call[Engine]) -> web.Response:
     """GET /images/X/json."""
-    return json_answer(await call.state.image_inspect(call.params["name"]))
+    found = await call.state.image_inspect(call.params["name"])
+    return json_answer(image_for(found, call.version))
 
 
 async def history(call: Call[Engine]) -> web.Response:

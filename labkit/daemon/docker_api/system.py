@@ -9,6 +9,7 @@ from aiohttp import web
 from labkit.base.errors import InvalidParameter
 from labkit.daemon.call import Call, json_answer
 from labkit.daemon.docker_api.streams import send_json_lines
+from labkit.daemon.docker_api.versions import disk_usage_for, info_for
 from labkit.daemon.identity import PING_HEADERS
 from labkit.daemon.routing import Route, get, post
 
@@ -38,7 +39,7 @@ async def version(call: Call[Engine]) -> web.Response:
 
 async def info(call: Call[Engine]) -> web.Response:
     """GET /info."""
-    return json_answer(await call.state.info())
+    return json_answer(info_for(await call.state.info(), call.version))
 
 
 async def events(call: Call[Engine]) -> web.StreamResponse:
@@ -61,7 +62,7 @@ async def disk_usage(call: Call[Engine]) -> web.Response:
     if wanted:
         keys = {key for word in wanted for key in _DF_TYPES[word]}
         usage = {key: value for key, value in usage.items() if key in keys}
-    return json_answer(usage)
+    return json_answer(disk_usage_for(usage, call.version))
 
 
 async def auth(call: Call[Engine]) -> web.Response:

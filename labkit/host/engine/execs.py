@@ -111,11 +111,12 @@ def _folder(context: Context, process: Exec) -> Path:
     return context.folder(process.container.id) / folder_name(process.id)
 
 
-def _check_container(container: Container) -> None:
+def _check_container(container: Container, called: str = "") -> None:
+    """Conflict unless the container runs; `called` is what the user called it."""
     status = container.state.status
     if status == "paused":
         raise Conflict(
-            f"Container {container.id} is paused, unpause the container before exec",
+            f"Container {called or container.id} is paused, unpause the container before exec",
             hint=f"`docker unpause {container.name}` first",
         )
     if status == "restarting":
@@ -133,7 +134,7 @@ async def create(context: Context, reference: str, body: Mapping[str, Any]) -> J
     """POST /containers/X/exec."""
     config = read(ExecConfig, body, name="ExecOptions")
     container = context.find(reference)
-    _check_container(container)
+    _check_container(container, reference)
     if not config.cmd:
         raise InvalidParameter("no exec command specified")
     if config.working_dir and not config.working_dir.startswith("/"):

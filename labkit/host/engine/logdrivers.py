@@ -155,8 +155,6 @@ def _limits(options: Mapping[str, str], default: tuple[int, int] | None) -> tupl
         if size <= 0:
             raise InvalidParameter("max-size must be a positive number")
     files = _number(options, "max-file", default[1] if default else 1)
-    if size == -1 and files > 1:
-        raise InvalidParameter("max-file cannot be greater than 1 when max-size is not set")
     compress = options.get("compress", "")
     if compress and compress.lower() not in ("true", "false", "1", "0", "t", "f"):
         raise InvalidParameter(f'strconv.ParseBool: parsing "{compress}": invalid syntax')

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import InvalidParameter, LabkitError, SystemFailure
+from labkit.base.errors import InvalidParameter, LabkitError, NotFound, SystemFailure
 from labkit.host.engine.config import ContainerConfig
 from labkit.host.engine.container import Container, MountRecord
 from labkit.host.engine.hostconfig import HostConfig, MountPoint
@@ -50,7 +50,12 @@ async def resolve_mounts(
     for reference in host.volumes_from or ():
         name, _, mode = reference.partition(":")
         words = check_mode(mode)
-        for mount in context.find(name).definition.mounts:
+        try:
+            other = context.find(name)
+        except NotFound as error:
+            # Not a 404, which the client would take for a missing image.
+            raise InvalidParameter(error.message, hint=error.hint) from None
+        for mount in other.definition.mounts:
             readable_only = "ro" in words or not mount.writable
             found[mount.target] = replace(mount, writable=not readable_only)
     own: set[str] = set()

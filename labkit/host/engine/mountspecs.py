@@ -86,8 +86,9 @@ def _check_target(target: str, spec: str) -> None:
         )
     if posixpath.normpath(target) == "/":
         raise InvalidParameter(
-            f"invalid volume specification: '{spec}': invalid mount config: destination can't be "
-            "'/'"
+            f"invalid volume specification: '{spec}': invalid mount config for type "
+            f'"{"bind" if spec.startswith("/") else "volume"}": invalid specification: '
+            "destination can't be '/'"
         )
 
 

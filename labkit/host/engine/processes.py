@@ -188,7 +188,29 @@ async def stats(context: Context, reference: str) -> Json:
         "cpu_stats": _cpu(counters),
         "memory_stats": _memory(counters),
     }
+    networks = await asyncio.to_thread(_networks, container.shim.init_pid)
+    if networks and container.host.network_mode not in ("host", "none"):
+        base["networks"] = networks
     return base
+
+
+def _networks(pid: int) -> Json:
+    """Counters of each interface in the container's namespace but lo (proc(5), /proc/net/dev)."""
+    try:
+        lines = _read(f"/proc/{pid}/net/dev").splitlines()[2:]
+    except OSError:
+        return {}
+    found = {}
+    for line in lines:
+        name, _, rest = line.partition(":")
+        numbers = [int(word) for word in rest.split()]
+        if name.strip() != "lo" and len(numbers) >= 16:
+            keys = ("bytes", "packets", "errors", "dropped")
+            found[name.strip()] = {
+                **{f"rx_{key}": value for key, value in zip(keys, numbers, strict=False)},
+                **{f"tx_{key}": value for key, value in zip(keys, numbers[8:], strict=False)},
+            }
+    return found
 
 
 _NO_LIMIT = (1 << 64) - 1

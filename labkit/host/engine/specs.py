@@ -24,7 +24,7 @@ from labkit.host.engine.hostconfig import HostConfig, UpdateConfig
 from labkit.host.engine.logdrivers import log_file, log_limits
 from labkit.host.engine.mounts import core_mounts, prepare_sources
 from labkit.host.engine.rootfiles import RootFiles
-from labkit.host.engine.users import resolve_user
+from labkit.host.engine.users import Identity, resolve_user
 from labkit.host.isolation.capabilities import capability_sets
 from labkit.host.isolation.defaults import DEVICES, default_environment, default_mounts
 from labkit.host.isolation.seccomp import Profile, compile_profile, load_profile
@@ -210,7 +210,7 @@ def _process(
         cwd=request.working_dir or config.working_dir or "/",
         uid=who.uid,
         gid=who.gid,
-        groups=who.groups,
+        groups=_supplementary(who),
         capabilities=capabilities,
         rlimits=tuple(Rlimit(limit.name, limit.soft, limit.hard) for limit in host.ulimits or ()),
         no_new_privs=no_new_privs,
@@ -219,6 +219,16 @@ def _process(
         tty=request.tty,
         console_size=request.console_size,
     )
+
+
+def _supplementary(who: Identity) -> tuple[int, ...]:
+    """The supplementary groups, the primary one among them (CVE-2022-36109: a group that a file
+    denies something to must be held by whoever is in it). Not where the user namespace knows one
+    id only: the kernel refuses setgroups(2) there."""
+    with contextlib.suppress(OSError), open("/proc/self/setgroups") as file:
+        if file.read().startswith("deny"):
+            return who.groups
+    return tuple(dict.fromkeys((who.gid, *who.groups)))
 
 
 async def exec_process(container: Container, root: RootSpec, request: ExecRequest) -> ProcessSpec:

@@ -69,7 +69,7 @@ async def test_a_name_in_use_is_a_conflict_that_names_its_holder(world: World) -
 
 
 async def test_a_name_is_free_again_after_a_failed_create(world: World) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(InvalidParameter, match="No such container: nosuch"):
         await world.create("web", HostConfig={"VolumesFrom": ["nosuch"]})
     await world.create("web")
 
@@ -393,7 +393,7 @@ async def test_the_process_gets_dockers_environment(world: World) -> None:
 async def test_the_user_is_looked_up_in_the_images_own_files(world: World) -> None:
     await world.run("c1", User="ana")
     process = world.runtime.specs[-1].process
-    assert (process.uid, process.gid, process.groups) == (1000, 1000, (10,))
+    assert (process.uid, process.gid, process.groups) == (1000, 1000, (1000, 10))
     assert "HOME=/home/ana" in process.env
     await world.run("c2", User="7:wheel")
     process = world.runtime.specs[-1].process

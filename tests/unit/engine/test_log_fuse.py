@@ -25,6 +25,10 @@ def test_a_log_is_bounded_unless_asked_otherwise(
     assert log_limits(LogConfig(type="json-file", config=options)) == expected
 
 
-def test_several_files_without_a_size_make_no_sense() -> None:
-    with pytest.raises(InvalidParameter, match="max-size is not set"):
-        log_limits(LogConfig(type="json-file", config={"max-file": "3"}))
+def test_several_files_without_a_size_are_no_more_than_the_fuse() -> None:
+    assert log_limits(LogConfig(type="json-file", config={"max-file": "3"})) == LOG_FUSE
+
+
+def test_no_files_at_all_make_no_sense() -> None:
+    with pytest.raises(InvalidParameter, match="max-file cannot be less than 1"):
+        log_limits(LogConfig(type="json-file", config={"max-file": "0"}))
