@@ -10,6 +10,7 @@ from IPython.core.completer import provisionalcompleter
 from labkit.base.errors import Unavailable
 from labkit.notebook.commands.completion import Completion
 from labkit.notebook.magics.session import Session
+from labkit.notebook.widgets import VIEWS
 
 
 def complete(shell: Any, text: str) -> list[str]:
@@ -43,7 +44,7 @@ def test_subcommands_flags_and_names_come_from_the_command_tree(shell: Any, prop
 
 def test_views_and_commands_of_lab(shell: Any) -> None:
     assert complete(shell, "%lab st") == ["status"]
-    assert complete(shell, "%lab view ") == ["lifecycle", "namespaces"]
+    assert complete(shell, "%lab view ") == sorted(VIEWS)
     assert complete(shell, "%lab view life") == ["lifecycle"]
 
 
