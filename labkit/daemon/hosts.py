@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from labkit.base.paths import LabPaths
 from labkit.daemon.hollow import HollowRuntime
+from labkit.daemon.packages_api import PackageIndex
 from labkit.host.engine.engine import Engine
 from labkit.host.engine.ports import Ports
 from labkit.host.isolation.cgroups import CgroupDriver
@@ -40,9 +41,11 @@ class Host:
     runtime: Runtime | HollowRuntime
     images: ImageStore
     groups: CgroupDriver
+    packages: PackageIndex
 
     async def close(self) -> None:
         """Let go; containers keep running."""
+        await self.packages.close()
         await self.engine.close()
         self.runtime.close()
         await asyncio.to_thread(self.images.close)
@@ -83,11 +86,14 @@ async def open_host(
     )
     engine = await Engine.open(paths, ports, node=node)
     if node == _DEFAULT:
-        await engine.context.networks.connect_outside(
+        await engine.context.networks.way_out.open(
             instance=paths.instance if probe.mode == "rootful" else "",
             offline=bool(os.environ.get("LABKIT_OFFLINE")),
         )
-    return Host(node, namespaces, engine, runtime, images, groups)
+    packages = PackageIndex()
+    if namespaces is not None:
+        await packages.start(namespaces.net)
+    return Host(node, namespaces, engine, runtime, images, groups, packages)
 
 
 def _publish_on() -> tuple[str, ...]:

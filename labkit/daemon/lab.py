@@ -136,7 +136,7 @@ class Lab:
         if self._fleet is not None:
             await self._fleet.take_down()
         await self.engine.stop_all()
-        await self.engine.context.networks.take_down()
+        await self.engine.context.networks.way_out.take_down()
         await self._let_go()
         await asyncio.to_thread(self.boxes.groups.clean)
         await asyncio.to_thread(self.boxes.groups.close)
@@ -173,8 +173,8 @@ class Lab:
 
     def _network_warnings(self) -> list[str]:
         networks = self.engine.context.networks
-        found = [networks.outside_problem] if networks.outside_problem else []
-        if networks.outside is not None:
+        found = [networks.way_out.problem] if networks.way_out.problem else []
+        if networks.way_out.outside is not None:
             found.append("the outside (8.8.8.8, google.com, example.com) is simulated here")
         if networks.plumbing is not None and networks.plumbing.rules_error:
             found.append(f"no nftables on the lab host: {networks.plumbing.rules_error}")

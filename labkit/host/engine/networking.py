@@ -193,7 +193,7 @@ def write_files(context: Context, container: Container) -> None:
         links=tuple(_links(context, container)),
         host_gateway=str(gateway or ""),
         has_resolver=has_names,
-        resolvers=(networks.outside.resolver,) if networks.outside is not None else (),
+        resolvers=networks.way_out.resolvers,
     )
     hostfiles.write_host_files(context.folder(container.id), container.config, container.host, view)
 

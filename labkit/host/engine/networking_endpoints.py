@@ -1,4 +1,4 @@
-"""A container's places on networks: what is asked for, checked; addresses given; links described."""
+"""A container's places on networks: what is asked for, what is given, which links that takes."""
 
 from __future__ import annotations
 

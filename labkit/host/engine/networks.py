@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import Forbidden, InvalidParameter, LabkitError, NotFound, SystemFailure
+from labkit.base.errors import Forbidden, InvalidParameter, NotFound, SystemFailure
 from labkit.base.ids import is_id_prefix, new_id, short_id
 from labkit.host.engine.events import EventLog
 from labkit.host.engine.filters import Filters, check_names
@@ -21,6 +21,7 @@ from labkit.host.engine.networking_capture import Captures
 from labkit.host.engine.networks_create import network_from
 from labkit.host.engine.networks_json import matches, network_json
 from labkit.host.engine.networks_model import BUILT_IN, Endpoint, Network
+from labkit.host.engine.networks_outside import WayOut, bridge_spec
 from labkit.host.engine.pruning import matches_prune_filters
 from labkit.host.network.ipam import (
     Pool,
@@ -28,16 +29,13 @@ from labkit.host.network.ipam import (
     choose_subnet,
     choose_subnet_v6,
     first_gateway,
-    mac_for,
 )
 
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
     from labkit.host.engine.networking_ports import Publisher
     from labkit.host.network.namespaces import NamespaceWorker
-    from labkit.host.network.outside import Outside
-    from labkit.host.network.plumbing import BridgeSpec, Plumbing
-    from labkit.host.network.uplink import Uplink
+    from labkit.host.network.plumbing import Plumbing
 
 __all__ = ["Networks"]
 
@@ -73,10 +71,7 @@ class Networks:
         self.worker: NamespaceWorker | None = None
         self.publisher: Publisher | None = None
         self.captures = Captures(context)
-        self.uplink: Uplink | None = None
-        self.outside: Outside | None = None
-        self.outside_problem = ""
-        """Why containers cannot reach the outside, in a sentence; empty when they can."""
+        self.way_out = WayOut(context)
         self.avoid: list[Subnet] = [_UNDERLAY]
         """Subnets no default pool may overlap: what the lab host already has a road to."""
         for row in stored:
@@ -106,7 +101,7 @@ class Networks:
 
         self.worker = NamespaceWorker()
         self.plumbing = Plumbing(host.net, self.worker)
-        specs = [spec for network in self.networks.values() if (spec := self.bridge_spec(network))]
+        specs = [spec for network in self.networks.values() if (spec := bridge_spec(network))]
         live = [
             endpoint
             for endpoints in self.by_container.values()
@@ -143,40 +138,10 @@ class Networks:
             if pool is not None:
                 pool.taken[address] = endpoint.container
 
-    async def connect_outside(self, *, instance: str, offline: bool) -> None:
-        """Give the host a way out: the machine's where it has one, a simulated one otherwise.
-
-        `instance` names this lab's interface on the machine; without it (an ordinary user's lab,
-        whose way out is made elsewhere) only the simulated outside is made, and only on request.
-        """
-        if self.plumbing is None or self.worker is None:
-            return
-        from labkit.host.network.outside import Outside
-        from labkit.host.network.uplink import Uplink, has_default_route
-
-        try:
-            if offline or not await self.worker.run(None, has_default_route):
-                self.outside = Outside(self.plumbing)
-                await self.outside.open()
-                self._context.outside_resolver = self.outside.resolve
-            elif instance:
-                self.uplink = Uplink(self.plumbing, instance)
-                await self.uplink.open()
-        except (LabkitError, OSError) as error:
-            self.outside_problem = f"the lab has no way out: {error}"
-        if self.uplink is not None and self.uplink.problem:
-            self.outside_problem = f"the lab has no way out: {self.uplink.problem}"
-
-    async def take_down(self) -> None:
-        """Remove what this host has on the machine itself: its cable and its table."""
-        if self.uplink is not None:
-            await self.uplink.remove()
-
     async def close(self) -> None:
         """Let go; links, rules and addresses stay with their containers."""
         self.captures.close()
-        if self.outside is not None:
-            await self.outside.close()
+        await self.way_out.close()
         if self.publisher is not None:
             await self.publisher.close()
         if self.plumbing is not None:
@@ -241,33 +206,6 @@ class Networks:
             if any(endpoint.network_id == network.id for endpoint in endpoints.values())
         ]
 
-    # -- the kernel's side ----------------------------------------------------
-
-    def bridge_spec(self, network: Network) -> BridgeSpec | None:
-        """The bridge a network needs, if it needs one."""
-        from labkit.host.network.plumbing import BridgeSpec
-        from labkit.host.network.rules import BridgeRules
-
-        if network.driver != "bridge" or network.config_only:
-            return None
-        gateways = tuple(
-            f"{pool.gateway}/{pool.subnet.prefixlen}"
-            for pool in network.pools
-            if pool.gateway is not None
-        )
-        rules = BridgeRules(
-            network.bridge,
-            tuple(pool.subnet for pool in network.pools),
-            is_internal=network.internal,
-            masquerade=network.option(
-                "com.docker.network.bridge.enable_ip_masquerade", default=True
-            ),
-        )
-        v4 = network.gateway(4)
-        return BridgeSpec(
-            rules, gateways, mtu=network.mtu, mac=mac_for(v4) if v4 is not None else ""
-        )
-
     # -- create ----------------------------------------------------
 
     async def create(self, body: Mapping[str, Any]) -> Json:
@@ -283,7 +221,7 @@ class Networks:
             try:
                 # Recorded first: what is made without a record is swept away at the next start.
                 await self._context.records.write(self._row(network), EventLog.write_of(event))
-                spec = self.bridge_spec(network)
+                spec = bridge_spec(network)
                 if spec is not None and self.plumbing is not None:
                     try:
                         await self.plumbing.add_bridge(spec)
@@ -373,7 +311,7 @@ class Networks:
                 raise Forbidden(f"configuration network {network.name!r} is in use")
         network.removing = True
         try:
-            spec = self.bridge_spec(network)
+            spec = bridge_spec(network)
             if spec is not None and self.plumbing is not None:
                 await self.plumbing.remove_bridge(spec)
             event = self._context.events.make(
