@@ -10,7 +10,7 @@ C_SOURCES := $(shell find native -type f 2>/dev/null)
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-all test-unit test-host test-browser test-vm sim check format bench packages packages-test packages-browser packages-vm clean
+.PHONY: help lab test test-all diff-docker test-unit test-host test-browser test-vm sim check format bench packages packages-test packages-browser packages-vm clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -91,7 +91,7 @@ def bench_many(contestants: list[Contestant], count: int) -> dict[str, list[str]
 
         def go(one: Contestant = one, found: list[str] = found) -> None:
             for _ in range(count):
-                done = one.docker("run", "-d", *one.options, "busybox", "sleep", "1d")
+                done = one.docker("run", "-d", *one.options, "busybox", "busybox", "sleep", "1d")
                 found.append(done.stdout.decode().strip())
 
         rows[one.name] = [timed(go)]
@@ -120,8 +120,8 @@ def bench_logs(contestants: list[Contestant]) -> None:
     rows: dict[str, list[float]] = {}
     for one in contestants:
         one.docker(
-            "run", "--name", "printer", *one.options, "--log-opt", "max-size=-1", "busybox", "sh",
-            "-c", f"yes {LINE} | head -c {LOG_BYTES}",
+            "run", "--name", "printer", *one.options, "--log-opt", "max-size=-1", "busybox", "busybox", "sh",
+            "-c", f"busybox yes {LINE} | busybox head -c {LOG_BYTES}",
         )  # fmt: skip
         env = {**os.environ, "DOCKER_HOST": f"unix://{one.socket}"}
 
@@ -148,7 +148,9 @@ def bench_ps(one: Contestant, count: int) -> None:
 def bench_memory(one: Contestant, count: int) -> None:
     print(f"\nmemory of {one.name}: idle {one.resident_mb():.1f} MB")
     made = [
-        one.docker("run", "-d", *one.options, "busybox", "sleep", "1d").stdout.decode().strip()
+        one.docker("run", "-d", *one.options, "busybox", "busybox", "sleep", "1d")
+        .stdout.decode()
+        .strip()
         for _ in range(count)
     ]
     print(f"memory of {one.name}: with {count} containers {one.resident_mb():.1f} MB")

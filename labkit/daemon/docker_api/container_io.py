@@ -25,8 +25,8 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 _STATS_PERIOD_S = 1.0
-# `docker stats --no-stream` needs two samples for its CPU percentage; counters are in
-# nanoseconds, so a short distance is as exact as Docker's whole second and ends sooner.
+# `docker stats` shows its first numbers after two samples; counters are in nanoseconds, so a short
+# distance is as exact as Docker's whole second and ends sooner.
 _STATS_FIRST_GAP_S = 0.25
 
 
@@ -127,11 +127,10 @@ async def stats(call: Call[Engine]) -> web.StreamResponse:
     one_shot = call.flag("one-shot")
     if streaming and one_shot:
         raise InvalidParameter("cannot have stream=true and one-shot=true")
+    if not streaming and not one_shot:
+        return json_answer(_after(*await call.state.container_stats_pair(reference)))
     first = await call.state.container_stats(reference)
     if not streaming:
-        if not one_shot:
-            await asyncio.sleep(_STATS_FIRST_GAP_S)
-            first = _after(first, await call.state.container_stats(reference))
         return json_answer(first)
     return await send_json_lines(call.request, _sampled(call.state, reference, first))
 

@@ -20,6 +20,7 @@ from labkit.host.engine.folderwatch import FolderWatch
 from labkit.host.engine.networks import Networks
 from labkit.host.engine.ports import Ports
 from labkit.host.engine.records import Records, Write
+from labkit.host.engine.sampling import Sampler
 from labkit.host.engine.settings import read_settings
 from labkit.host.engine.states import Action, Change, successor
 from labkit.host.engine.volumes import Volumes
@@ -50,6 +51,7 @@ class Context:
         self.outside_resolver: Callable[[bytes], Awaitable[bytes | None]] | None = None
         """Answers for names of the simulated outside; None where there is a real one."""
         self.folders = FolderWatch()
+        self.sampler = Sampler(self)
         self.containers: dict[str, Container] = {}
         self.names: dict[str, str] = {}
         self.execs: dict[str, Exec] = {}

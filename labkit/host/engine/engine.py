@@ -273,6 +273,10 @@ class Engine:
         """One sample for GET /containers/X/stats; `precpu_stats` is the caller's to fill."""
         return await processes.stats(self.context, reference)
 
+    async def container_stats_pair(self, reference: str) -> tuple[Json, Json]:
+        """Two samples, the older first; at once when somebody has looked a moment ago."""
+        return await self.context.sampler.pair(reference)
+
     # -- exec ----------------------------------------------------------------------------------
 
     async def exec_create(self, reference: str, body: Mapping[str, Any]) -> Json:
