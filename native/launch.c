@@ -1,5 +1,7 @@
 #include "launch.h"
 
+#include "foreign.h"
+
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
@@ -291,8 +293,12 @@ int lk_launch(const struct lk_spec *spec, struct lk_timeline *timeline, const st
     int status = make_pipes(spec, &pipes, error);
     if (status == 0)
         status = join_host(spec, timeline, error);
-    if (status == 0)
+    if (status == 0 && spec->foreign_make.first != NULL) {
+        const struct lk_foreign_stdio stdio = {pipes.input[0], pipes.output[1], pipes.errors[1], pipes.sync[1]};
+        status = lk_start_foreign(spec, timeline, &stdio, launched, error);
+    } else if (status == 0) {
         status = start(spec, timeline, ground, warnings, &pipes, &groups, launched, error);
+    }
     lk_groups_close(&groups);
     if (status == 0) {
         launched->sync = lk_take_fd(&pipes.sync[0]);

@@ -110,6 +110,11 @@ static bool decode_join(struct cursor *cursor, struct lk_join *join) {
            cursor->left == 0;
 }
 
+static bool decode_texts(const struct cursor *cursor, struct lk_texts *texts) {
+    *texts = (struct lk_texts){cursor->next, cursor->left};
+    return cursor->left > 0 && cursor->next[cursor->left - 1] == 0;
+}
+
 static bool decode_detached(struct cursor *cursor, struct lk_spec *spec) {
     spec->is_detached = true;
     return take_bytes(cursor, &spec->detached, sizeof spec->detached) && cursor->left == 0;
@@ -149,6 +154,7 @@ static const char **text_field(struct lk_spec *spec, unsigned tag) {
     case LK_TAG_UID_MAP: return &spec->uid_map;
     case LK_TAG_GID_MAP: return &spec->gid_map;
     case LK_TAG_GROUP_NAME: return &spec->group_name;
+    case LK_TAG_FOREIGN_HIDDEN: return &spec->foreign_hidden;
     default: return NULL;
     }
 }
@@ -185,6 +191,8 @@ static bool decode_record(struct lk_spec *spec, unsigned tag, struct cursor curs
     case LK_TAG_KEEP:
         return take_bytes(&cursor, &spec->kept[spec->kept_count++], 4) && cursor.left == 0;
     case LK_TAG_IDMAP: return decode_idmap(&cursor, spec);
+    case LK_TAG_FOREIGN_MAKE: return decode_texts(&cursor, &spec->foreign_make);
+    case LK_TAG_FOREIGN_GO: return decode_texts(&cursor, &spec->foreign_go);
     case LK_TAG_GROUP_FOLDER:
         return decode_group_folder(&cursor, &spec->group_folders[spec->group_folder_count++]);
     case LK_TAG_GROUP_WRITE:
@@ -303,7 +311,7 @@ int lk_spec_decode(struct lk_spec *spec, char *data, size_t size, struct lk_erro
     struct survey survey = {0};
     *spec = (struct lk_spec){.id = "", .hostname = "", .domainname = "", .cwd = "", .log_name = "",
                              .upper = "", .work = "", .root = "", .uid_map = "", .gid_map = "",
-                             .group_name = "", .group_program = -1};
+                             .foreign_hidden = "", .group_name = "", .group_program = -1};
     int status = walk(spec, data, size, &survey, error);
     if (status == 0 && survey.records[LK_TAG_BASICS] != 1)
         status = bad(error, "missing record", LK_TAG_BASICS);

@@ -51,6 +51,9 @@ enum lk_tag {
     LK_TAG_GROUP_FOLDER,
     LK_TAG_GROUP_WRITE,
     LK_TAG_GROUP_PROGRAM,
+    LK_TAG_FOREIGN_MAKE,
+    LK_TAG_FOREIGN_GO,
+    LK_TAG_FOREIGN_HIDDEN,
     LK_TAG_COUNT,
 };
 
@@ -69,6 +72,12 @@ enum lk_flag {
     LK_USERXATTR = 1 << 11,
     LK_STOP_BUILT = 1 << 12, /* once before pivot_root, for the hooks of an OCI bundle */
     LK_FLAGS_ALL = (1 << 13) - 1,
+};
+
+/* A list of texts as it came: one after another, each with its NUL. */
+struct lk_texts {
+    const char *first; /* NULL: none */
+    size_t size;
 };
 
 /* Fixed-size part. Descriptors are numbers in the shim, or -1. */
@@ -185,6 +194,8 @@ struct lk_spec {
     size_t join_count;
     int32_t *cgroups; /* v1: tasks files, opened for writing */
     size_t cgroup_count;
+    struct lk_texts foreign_make, foreign_go; /* another runtime's command lines (foreign.c) */
+    const char *foreign_hidden;               /* a mount to hide from it; may be empty */
     struct lk_detached detached;
     bool is_detached;
     int32_t *kept; /* these become 3, 4, … of the program */

@@ -18,6 +18,7 @@ __all__ = [
     "CapabilitySets",
     "ContainerSpec",
     "Device",
+    "ForeignCommand",
     "HostNamespaces",
     "IdMapping",
     "IoSpec",
@@ -64,6 +65,19 @@ class Rlimit:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignCommand:
+    """Another OCI runtime's command lines in place of a start of ours (native/foreign.c).
+
+    `make` creates a container, or runs a further process and stays with it; `go` lets a created one
+    run. `hidden` is a mount that the runtime must not see.
+    """
+
+    make: tuple[str, ...]
+    go: tuple[str, ...] = ()
+    hidden: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """The process to become. `user` ids are those seen inside the container's user namespace."""
 
@@ -83,6 +97,7 @@ class ProcessSpec:
     tty: bool = False
     console_size: tuple[int, int] | None = None
     """Rows and columns of the pty at birth."""
+    foreign: ForeignCommand | None = None
 
 
 @dataclass(frozen=True, slots=True)

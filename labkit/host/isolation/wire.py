@@ -12,13 +12,16 @@ import resource
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from labkit.base.errors import InvalidParameter
 from labkit.host.isolation.capabilities import capability_mask
+from labkit.host.isolation.cgroups.limits import Setting
 from labkit.host.isolation.cgroups.order import GroupOrder
 from labkit.host.isolation.spec import (
     ContainerSpec,
+    Device,
     IdMapping,
     IoSpec,
     Mount,
@@ -32,6 +35,7 @@ MAX_MESSAGE_BYTES: Final = 16 << 20
 """Arguments and environment are bounded by the kernel (a quarter of the stack limit); this is
 only the fuse before a mistake fills memory."""
 
+_TOO_LARGE = "argument list too long: the container's spec exceeds 16 MiB"
 _MAGIC, _VERSION = 0x50534B4C, 1
 _FIRST_FD = 3
 (
@@ -66,7 +70,10 @@ _FIRST_FD = 3
     _GROUP_FOLDER,
     _GROUP_WRITE,
     _GROUP_PROGRAM,
-) = range(1, 32)
+    _FOREIGN_MAKE,
+    _FOREIGN_GO,
+    _FOREIGN_HIDDEN,
+) = range(1, 35)
 
 _F_HOLD, _F_TTY, _F_INIT, _F_NO_NEW_PRIVS, _F_READONLY_ROOT, _F_OPEN_STDIN = (
     1 << bit for bit in range(6)
@@ -170,7 +177,7 @@ class _Message:
 
     def record(self, tag: int, body: bytes) -> None:
         if len(body) >= MAX_MESSAGE_BYTES or self._size + len(body) >= MAX_MESSAGE_BYTES:
-            raise InvalidParameter("argument list too long: the container's spec exceeds 16 MiB")
+            raise InvalidParameter(_TOO_LARGE)
         self._parts.append(struct.pack("=HHI", tag, 0, len(body)))
         self._parts.append(body)
         self._size += 8 + len(body)
@@ -183,6 +190,16 @@ class _Message:
         body = b"".join([_text(value, what) for value in values])
         if body:
             self.record(tag, body)
+
+    def whole(self, records: bytes) -> None:
+        """Records made by another message."""
+        self._size += len(records)
+        if self._size > MAX_MESSAGE_BYTES:
+            raise InvalidParameter(_TOO_LARGE)
+        self._parts.append(records)
+
+    def records(self) -> bytes:
+        return b"".join(self._parts)
 
     def finish(self) -> bytes:
         return struct.pack("=IIII", _MAGIC, _VERSION, self._size, 0) + b"".join(self._parts)
@@ -219,6 +236,10 @@ def encode(
         _group(message, around.order, around.group_program)
     for kind, handle in around.joins.items():
         message.record(_JOIN, struct.pack("=Ii", CLONE_FLAGS[kind], handle))
+    if process.foreign is not None:
+        message.texts(_FOREIGN_MAKE, process.foreign.make, "runtime's arguments")
+        message.texts(_FOREIGN_GO, process.foreign.go, "runtime's arguments")
+        message.text(_FOREIGN_HIDDEN, process.foreign.hidden, "path")
     if around.detached is not None:
         message.record(_DETACHED, struct.pack("=iiii", *around.detached))
     for handle in around.kept:
@@ -231,17 +252,39 @@ def encode(
 _MAKE, _UNIFIED = 1, 2
 
 
-def _group(message: _Message, order: GroupOrder, program: int) -> None:
-    message.text(_GROUP_NAME, order.name, "control group")
-    flags = (_MAKE if order.make else 0) | (_UNIFIED if order.unified else 0)
-    for number in order.folders:
+@lru_cache(maxsize=64)
+def _group_records(
+    folders: tuple[int, ...], flags: int, writes: tuple[tuple[int, Setting], ...]
+) -> bytes:
+    message = _Message()
+    for number in folders:
         message.record(_GROUP_FOLDER, struct.pack("=II", number, flags))
-    for folder, setting in order.writes:
+    for folder, setting in writes:
         head = struct.pack("=HH", folder, 1 if setting.missing else 0)
         texts = _text(setting.file, "file") + _text(setting.value, "limit")
         message.record(_GROUP_WRITE, head + texts)
+    return message.records()
+
+
+@lru_cache(maxsize=64)
+def _paths(tag: int, paths: tuple[str, ...]) -> bytes:
+    message = _Message()
+    for each in paths:
+        message.text(tag, each, "path")
+    return message.records()
+
+
+def _group(message: _Message, order: GroupOrder, program: int) -> None:
+    message.text(_GROUP_NAME, order.name, "control group")
+    flags = (_MAKE if order.make else 0) | (_UNIFIED if order.unified else 0)
+    message.whole(_group_records(order.folders, flags, order.writes))
     if program >= 0:
         message.record(_GROUP_PROGRAM, struct.pack("=i", program))
+
+
+@lru_cache(maxsize=64)
+def _capabilities(names: frozenset[str]) -> int:
+    return capability_mask(names)
 
 
 def _basics(
@@ -274,7 +317,7 @@ def _basics(
     masks = [0] * 5
     if sets is not None:
         names = (sets.bounding, sets.permitted, sets.effective, sets.inheritable, sets.ambient)
-        masks = [capability_mask(each) for each in names]
+        masks = [_capabilities(frozenset(each)) for each in names]
     rows, columns = process.console_size or (0, 0)
     return struct.pack(
         "=IIQIIiHHiiiiiiiiqQQQQQ",
@@ -299,14 +342,15 @@ def _basics(
     )
 
 
-def _mount(mount: Mount, around: Surroundings) -> bytes | None:
+@lru_cache(maxsize=256)  # most containers have most of their mounts in common
+def _mount(mount: Mount, cgroup_version: int, hierarchies: tuple[str, ...]) -> bytes | None:
     kind, source = mount.kind, mount.source
     number = _MOUNT_KINDS.get(kind, 0)
     if kind == "cgroup":
-        if around.cgroup_version == 0:
+        if cgroup_version == 0:
             return None
-        number = _MOUNT_KINDS[f"cgroup{around.cgroup_version}"]
-        source = " ".join(around.cgroup_hierarchies)
+        number = _MOUNT_KINDS[f"cgroup{cgroup_version}"]
+        source = " ".join(hierarchies)
     base = mount.propagation.removeprefix("r")
     flags = (
         (1 if mount.readonly else 0)
@@ -324,6 +368,12 @@ def _mount(mount: Mount, around: Surroundings) -> bytes | None:
         + _text(source, "mount source")
         + _text(mount.data, "mount options")
     )
+
+
+@lru_cache(maxsize=256)
+def _device(device: Device) -> bytes:
+    node = os.path.normpath("/" + device.path.lstrip("/"))
+    return _text(node, "device path") + _text(device.source, "device")
 
 
 def _map_text(mappings: Sequence[IdMapping]) -> str:
@@ -378,17 +428,15 @@ def _container(message: _Message, spec: ContainerSpec, around: Surroundings) -> 
     if not root.lowers and root.path is None:
         raise InvalidParameter("the container has no root file system")
     for index, mount in enumerate(spec.mounts):
-        body = _mount(mount, around)
+        body = _mount(mount, around.cgroup_version, around.cgroup_hierarchies)
         if body is not None:
             message.record(_MOUNT, body)
             if index in around.idmaps:
                 message.record(_IDMAP, struct.pack("=i", around.idmaps[index]))
     for device in spec.devices:
-        node = os.path.normpath("/" + device.path.lstrip("/"))
-        message.record(_DEVICE, _text(node, "device path") + _text(device.source, "device"))
-    for tag, paths in ((_MASKED, spec.masked_paths), (_READONLY, spec.readonly_paths)):
-        for each in paths:
-            message.text(tag, each, "path")
+        message.record(_DEVICE, _device(device))
+    message.whole(_paths(_MASKED, tuple(spec.masked_paths)))
+    message.whole(_paths(_READONLY, tuple(spec.readonly_paths)))
     for key, value in spec.sysctls.items():
         message.record(_SYSCTL, _sysctl(spec, key) + _text(value, "sysctl"))
     message.text(_UID_MAP, _map_text(spec.uid_map), "id map")
