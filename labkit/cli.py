@@ -318,7 +318,8 @@ def _logs(argv: Sequence[str]) -> int:
 
 def _view(argv: Sequence[str]) -> int:
     parser = _parser("view", "Write the static twin of a view: an SVG file, or text.")
-    parser.add_argument("name", help="namespaces, lifecycle, …")
+    parser.add_argument("name", help="namespaces, lifecycle, events, …")
+    parser.add_argument("words", nargs="*", help="what the view is of, where it needs that")
     parser.add_argument("-o", "--output", help="an .svg or .txt file; without it, text on stdout")
     options = parser.parse_args(argv)
     from labkit.notebook.client import ensure_daemon
@@ -326,7 +327,8 @@ def _view(argv: Sequence[str]) -> int:
 
     if options.name not in VIEWS:
         raise CommandError(f"no view named '{options.name}'", hint=f"one of: {', '.join(VIEWS)}")
-    svg, text = render_static(options.name, _lab_client(ensure_daemon(_paths())))
+    lab = _lab_client(ensure_daemon(_paths()))
+    svg, text = render_static(options.name, lab, options.words)
     if options.output is None:
         print(text)
     else:

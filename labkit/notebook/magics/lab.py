@@ -53,7 +53,7 @@ def run_lab(notebook: Notebook, text: str, *, keep: bool) -> Any:
         if name == "view" and keep:
             from labkit.notebook import widgets
 
-            value.append(widgets.make_view(_view_name(rest), notebook.session.lab()))
+            value.append(widgets.make_view(_view_name(rest), notebook.session.lab(), rest[1:]))
             return 0
         return subcommand.run(notebook, rest, surface)
 
@@ -149,7 +149,7 @@ def make_table(
 def _view_name(words: list[str]) -> str:
     from labkit.notebook import widgets
 
-    if len(words) != 1 or words[0] not in widgets.VIEWS:
+    if not words or words[0] not in widgets.VIEWS:
         asked = f"'{words[0]}' is not a view" if words else "%lab view needs a name"
         raise InvalidParameter(asked, hint=f"one of: {', '.join(widgets.VIEWS)}")
     return words[0]
@@ -158,7 +158,7 @@ def _view_name(words: list[str]) -> str:
 def _view(notebook: Notebook, words: list[str], _surface: NotebookSurface) -> int:
     from labkit.notebook import widgets
 
-    widgets.show_view(_view_name(words), notebook.session.lab())
+    widgets.show_view(_view_name(words), notebook.session.lab(), words[1:])
     return 0
 
 
@@ -292,7 +292,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "chaos": Subcommand("chaos [ACTION]", "Break the cluster on purpose", _cluster("chaos")),
     "raft": Subcommand("raft", "What each manager of the swarm believes", _cluster("raft")),
     "clock": Subcommand("clock [docker|fast]", "Swarm's timings, or a lesson's", _cluster("clock")),
-    "view": Subcommand("view NAME", "Draw live state: namespaces, lifecycle", _view),
+    "view": Subcommand(
+        "view NAME [WORDS]", "Draw live state: namespaces, lifecycle, events…", _view
+    ),
     "verdict": Subcommand(
         "verdict CONTAINER CALL [ARG…]", "What its seccomp filter does with a system call", _verdict
     ),

@@ -5,9 +5,12 @@ Importing this package is cheap; anywidget is imported when the first picture is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import NotFound
+from labkit.base.errors import InvalidParameter, NotFound
 
 if TYPE_CHECKING:
     from labkit.notebook.client import LabClient
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VIEWS",
+    "ViewEntry",
     "has_frontend",
     "make_view",
     "render_static",
@@ -24,50 +28,49 @@ __all__ = [
     "show_view",
 ]
 
-VIEWS: dict[str, str] = {
-    "namespaces": "processes by the namespaces they share",
-    "lifecycle": "the states of containers and how they got there",
-    "events": "what happened to which object, and when",
+
+@dataclass(frozen=True, slots=True)
+class ViewEntry:
+    """One view by its name N: widgets/N.py has `make(client, words)`, the live widget, and
+    widgets/N_picture.py has `picture(client, words)`, its SVG and text; `words` are the user's,
+    `usage` says which."""
+
+    summary: str
+    usage: str = ""
+    words_max: int = 0
+
+
+VIEWS: dict[str, ViewEntry] = {
+    "namespaces": ViewEntry("processes by the namespaces they share, and what holds them"),
+    "lifecycle": ViewEntry("the states of containers and how they got there"),
+    "events": ViewEntry("what happened to which object, and when"),
 }
 
 
-def make_view(name: str, client: LabClient) -> Any:
-    """The live widget of that name. Raises NotFound for a name that is none of VIEWS."""
-    if name == "namespaces":
-        from labkit.notebook.widgets.namespaces import NamespacesView
-
-        return NamespacesView(client)
-    if name == "lifecycle":
-        from labkit.notebook.widgets.lifecycle import LifecycleView
-
-        return LifecycleView(client)
-    if name == "events":
-        from labkit.notebook.widgets.events import make_events_view
-
-        return make_events_view(client)
-    raise NotFound(f"no view named '{name}'", hint=f"one of: {', '.join(VIEWS)}")
-
-
-def render_static(name: str, client: LabClient) -> tuple[str, str]:
-    """The picture as it is now: an SVG document and its text twin."""
+def _entry(name: str, words: Sequence[str]) -> ViewEntry:
     if name not in VIEWS:
         raise NotFound(f"no view named '{name}'", hint=f"one of: {', '.join(VIEWS)}")
-    if name == "events":
-        from labkit.notebook.widgets import events_picture
-        from labkit.notebook.widgets.events import Feed
+    entry = VIEWS[name]
+    if len(words) > entry.words_max:
+        said = f" {entry.usage}" if entry.usage else ""
+        raise InvalidParameter(
+            f"cannot read '{' '.join(words)}' after view {name}", hint=f"%lab view {name}{said}"
+        )
+    return entry
 
-        happened = Feed(client).fetch()
-        return events_picture.draw(happened), events_picture.describe(happened)
-    data = client.json("GET", f"/v1/views/{name}")
-    if name == "namespaces":
-        from labkit.notebook.widgets import namespaces_picture as picture
 
-        state = picture.namespaces_state(data)
-        return picture.draw(state), picture.describe(state)
-    from labkit.notebook.widgets import lifecycle_picture
+def make_view(name: str, client: LabClient, words: Sequence[str] = ()) -> Any:
+    """The live widget of that name. Raises NotFound for a name that is none of VIEWS, and
+    InvalidParameter for words that the view does not take."""
+    _entry(name, words)
+    return import_module(f"{__name__}.{name}").make(client, list(words))
 
-    chart = lifecycle_picture.lifecycle_state(data)
-    return lifecycle_picture.draw(chart), lifecycle_picture.describe(chart)
+
+def render_static(name: str, client: LabClient, words: Sequence[str] = ()) -> tuple[str, str]:
+    """The picture as it is now: an SVG document and its text twin. Raises like `make_view`."""
+    _entry(name, words)
+    svg, text = import_module(f"{__name__}.{name}_picture").picture(client, list(words))
+    return svg, text
 
 
 def has_frontend() -> bool:
@@ -78,12 +81,12 @@ def has_frontend() -> bool:
     return bool(getattr(kernel, "_allow_stdin", False))
 
 
-def show_view(name: str, client: LabClient) -> None:
+def show_view(name: str, client: LabClient, words: Sequence[str] = ()) -> None:
     """Display a view: the widget where a browser listens, else its drawing with its text."""
     if has_frontend():
-        _display(make_view(name, client))
+        _display(make_view(name, client, words))
     else:
-        show_static(*render_static(name, client))
+        show_static(*render_static(name, client, words))
 
 
 def show_timeline(state: dict[str, Any]) -> None:

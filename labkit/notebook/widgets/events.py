@@ -11,7 +11,7 @@ from labkit.notebook.widgets.events_picture import describe, draw, event_row, ev
 if TYPE_CHECKING:
     from labkit.notebook.client import LabClient
 
-__all__ = ["Feed", "make_events_view"]
+__all__ = ["Feed", "make"]
 
 _BACK_S = 600
 _ROWS_MAX = 200
@@ -52,7 +52,7 @@ def _stamp(nanoseconds: int) -> str:
     return f"{nanoseconds // 1_000_000_000}.{nanoseconds % 1_000_000_000:09d}"
 
 
-def make_events_view(client: LabClient) -> Any:
+def make(client: LabClient, _words: list[str]) -> Any:
     """The live widget. anywidget is imported here and not before."""
     from labkit.notebook.widgets.base import LiveView, module_file
 

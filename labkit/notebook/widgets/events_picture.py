@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.base.ids import short_id
 from labkit.notebook.magics.style import OKABE_ITO
 from labkit.notebook.widgets.svg import Drawing, fit, text_on
 
-__all__ = ["describe", "draw", "event_row", "events_state"]
+if TYPE_CHECKING:
+    from labkit.notebook.client import LabClient
+
+__all__ = ["describe", "draw", "event_row", "events_state", "picture"]
 
 _WIDTH, _LEFT, _RIGHT = 960, 190, 30
 _LANE_PX, _TOP = 40, 64
@@ -141,3 +144,11 @@ def _mark(drawing: Drawing, row: Mapping[str, Any], x: float, y: float) -> None:
     letter = row["action"][:1]
     drawing.text(x, y + 3.5, letter, size=10, fill=text_on(row["colour"]), anchor="middle",
                  classes="b")  # fmt: skip
+
+
+def picture(client: LabClient, _words: list[str]) -> tuple[str, str]:
+    """SVG and text of what has happened lately."""
+    from labkit.notebook.widgets.events import Feed
+
+    state = Feed(client).fetch()
+    return draw(state), describe(state)

@@ -10,7 +10,7 @@ from labkit.notebook.widgets.lifecycle_picture import describe, draw, lifecycle_
 if TYPE_CHECKING:
     from labkit.notebook.client import LabClient
 
-__all__ = ["LifecycleView"]
+__all__ = ["LifecycleView", "make"]
 
 
 class LifecycleView(LiveView):
@@ -27,3 +27,8 @@ class LifecycleView(LiveView):
     def static(self) -> tuple[str, str]:
         """SVG and text of the present state."""
         return draw(self.state), describe(self.state)
+
+
+def make(client: LabClient, _words: list[str]) -> LifecycleView:
+    """The live widget."""
+    return LifecycleView(client)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.base.quantities import format_duration
 from labkit.notebook.magics.style import OKABE_ITO
 from labkit.notebook.widgets.svg import Drawing, fit, text_on
 
-__all__ = ["describe", "draw", "lifecycle_state"]
+if TYPE_CHECKING:
+    from labkit.notebook.client import LabClient
+
+__all__ = ["describe", "draw", "lifecycle_state", "picture"]
 
 WIDTH, HEIGHT = 960, 348
 _NODE_W, _NODE_H = 132, 56
@@ -264,3 +267,9 @@ def _node(drawing: Drawing, node: Mapping[str, Any]) -> None:
             stroke_width=1.5,
         )
         drawing.text(middle, node["y"] + 33, node["id"], size=14, classes="s", anchor="middle")
+
+
+def picture(client: LabClient, _words: list[str]) -> tuple[str, str]:
+    """SVG and text of what is there now."""
+    state = lifecycle_state(client.json("GET", "/v1/views/lifecycle"))
+    return draw(state), describe(state)

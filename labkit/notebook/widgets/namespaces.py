@@ -14,7 +14,7 @@ from labkit.notebook.widgets.namespaces_picture import describe, draw, namespace
 if TYPE_CHECKING:
     from labkit.notebook.client import LabClient
 
-__all__ = ["NamespacesView"]
+__all__ = ["NamespacesView", "make"]
 
 
 class NamespacesView(LiveView):
@@ -53,3 +53,8 @@ class NamespacesView(LiveView):
     def static(self) -> tuple[str, str]:
         """SVG and text of the present state."""
         return draw(self.state), describe(self.state)
+
+
+def make(client: LabClient, _words: list[str]) -> NamespacesView:
+    """The live widget."""
+    return NamespacesView(client)

@@ -8,7 +8,7 @@ the same in a word.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.notebook.magics.style import OKABE_ITO
 from labkit.notebook.widgets.confinement_part import (
@@ -19,7 +19,10 @@ from labkit.notebook.widgets.confinement_part import (
 )
 from labkit.notebook.widgets.svg import Drawing, fit, text_on
 
-__all__ = ["KINDS", "describe", "draw", "namespaces_state"]
+if TYPE_CHECKING:
+    from labkit.notebook.client import LabClient
+
+__all__ = ["KINDS", "describe", "draw", "namespaces_state", "picture"]
 
 KINDS: dict[str, str] = {
     "mnt": "mounts: which files are where",
@@ -394,3 +397,9 @@ def _rows(
         for offset, cell in zip(columns, cells, strict=False):
             drawing.text(x + offset, at, cell, size=11.5, classes="m")
         drawing.text(x + columns[-1] + indent, at, command, size=11.5, classes="m")
+
+
+def picture(client: LabClient, _words: list[str]) -> tuple[str, str]:
+    """SVG and text of what is there now."""
+    state = namespaces_state(client.json("GET", "/v1/views/namespaces"))
+    return draw(state), describe(state)
