@@ -7,6 +7,9 @@ from typing import Any
 
 QUOTES = """%docker run -d --name quotes busybox \\
     sh -c 'i=0; while :; do i=$((i+1)); echo quote $i; sleep 0.3; done'"""
+CONFINED = (
+    "--memory 64m --pids-limit 20 --cap-drop ALL --cap-add CHOWN --security-opt no-new-privileges"
+)
 TILE = ".lkn-card[aria-label='container web'] [data-key$='/{kind}']"
 
 
@@ -46,8 +49,7 @@ def test_what_holds_a_container_unfolds_and_answers(notebook: Callable[..., Any]
         "confinement.ipynb",
         [
             "%load_ext labkit\n%lab chapter 03",
-            "%docker run -d --name jail --memory 64m --pids-limit 20 --cap-drop ALL "
-            "--cap-add CHOWN --security-opt no-new-privileges busybox sleep 1d",
+            f"%docker run -d --name jail {CONFINED} busybox sleep 1d",
             "%lab view namespaces",
         ],
     )
