@@ -31,6 +31,8 @@ from labkit.cluster.raft.types import (
 __all__ = [
     "decode",
     "encode",
+    "encode_body",
+    "encode_numbered",
     "pack",
     "pack_config",
     "pack_entry",
@@ -66,8 +68,17 @@ def pack(message: Message) -> list[Any]:
 
 def encode(number: int, message: Message) -> bytes:
     """One frame of a transport: the sender's number of the message, and the message, as JSON."""
-    packed = [number, pack(message)]
-    return json.dumps(packed, separators=(",", ":"), ensure_ascii=False).encode()
+    return encode_numbered(number, encode_body(message))
+
+
+def encode_body(message: Message) -> bytes:
+    """A message as JSON, for several frames: followers in step are sent the same."""
+    return json.dumps(pack(message), separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def encode_numbered(number: int, body: bytes) -> bytes:
+    """The frame of a body."""
+    return b"[%d,%s]" % (number, body)
 
 
 def decode(frame: bytes) -> tuple[int, Message]:

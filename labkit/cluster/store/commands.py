@@ -125,6 +125,12 @@ def _is_number(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**53
 
 
+_CHECKS: dict[type[Any], tuple[tuple[str, Callable[[Any], bool]], ...]] = {
+    kind: tuple((field, _FIELDS[field]) for field in kind._fields)
+    for kind in (Put, Delete, Range, Compare, Grant, Revoke, Compact)
+}
+
+
 def prefix_end(prefix: str) -> str:
     """The `end` for all keys that begin with `prefix`."""
     if not prefix:
@@ -149,7 +155,7 @@ def pack(command: Command) -> list[Any]:
 
 def unpack(packed: Any) -> Command:
     """The command. Raises InvalidParameter for anything that `pack` does not make."""
-    if not isinstance(packed, list) or not packed or str(packed[0]) not in _KINDS:
+    if not isinstance(packed, list) or not packed or not _is_known(packed[0]):
         raise InvalidParameter(f"not a command of the store: {packed!r:.80}")
     name, *values = packed
     if name == "txn":
@@ -160,18 +166,22 @@ def unpack(packed: Any) -> Command:
     return command
 
 
+def _is_known(name: Any) -> bool:
+    return isinstance(name, str) and name in _KINDS
+
+
 def _read(kind: type[Any], values: list[Any]) -> Any:
-    fields: tuple[str, ...] = kind._fields
-    if len(values) != len(fields):
-        raise InvalidParameter(f"{kind.__name__} needs {', '.join(fields)}")
-    for field, value in zip(fields, values, strict=True):
+    checks = _CHECKS[kind]
+    if len(values) != len(checks):
+        raise InvalidParameter(f"{kind.__name__} needs {', '.join(kind._fields)}")
+    for (field, check), value in zip(checks, values, strict=True):
         try:
-            fits = _FIELDS[field](value)
+            fits = check(value)
         except TypeError:  # an unhashable or incomparable stranger
             fits = False
         if not fits:
             raise InvalidParameter(f"{kind.__name__}.{field} cannot be {value!r:.60}")
-    return kind(*values)
+    return kind._make(values)
 
 
 def _unpack_once(values: list[Any]) -> Once:

@@ -293,7 +293,7 @@ class SwarmCluster:
             "role": "manager",
             "manager": word,
             "failure": failure,
-            "refusals": member.refusals[-3:],
+            "refusals": member.gate.refusals[-3:],
         }
 
     def table(self) -> list[Json]:

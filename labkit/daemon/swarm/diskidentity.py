@@ -64,11 +64,11 @@ def start_up(folder: Path) -> DiskIdentity:
 class Acquaintances:
     """What one member has seen of the others' disks, kept on its own."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Without a `path` nothing survives a restart (members without disks)."""
+    def __init__(self, path: Path) -> None:
+        """Raises SystemFailure when there is a file that cannot be read."""
         self._path = path
         self._seen: dict[int, DiskIdentity] = {}
-        if path is not None and path.exists():
+        if path.exists():
             try:
                 for node, (name, starts) in json.loads(path.read_text()).items():
                     self._seen[int(node)] = DiskIdentity(str(name), int(starts))
@@ -95,8 +95,7 @@ class Acquaintances:
         fresh = DiskIdentity(disk, starts)
         if fresh != known:
             self._seen[node] = fresh
-            if self._path is not None:
-                write_json(self._path, {str(n): list(seen) for n, seen in self._seen.items()})
+            write_json(self._path, {str(n): list(seen) for n, seen in self._seen.items()})
 
     def forget(self, node: int) -> None:
         """It is no member any more."""

@@ -17,22 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from labkit.base.errors import LabkitError, SystemFailure
-from labkit.cluster.raft import journal
 from labkit.cluster.raft.effects import Effects
 from labkit.cluster.raft.errors import BadMessage, InvariantViolated
+from labkit.cluster.raft.journal import Recovered
 from labkit.cluster.raft.node import Node
 from labkit.cluster.raft.picture import picture
-from labkit.cluster.raft.types import Config, HardState, Snapshot
-from labkit.cluster.raft.wire import decode, encode, pack
+from labkit.cluster.raft.types import Config
+from labkit.cluster.raft.wire import decode, encode_body, encode_numbered, pack
 from labkit.cluster.store.commands import Command, Range
 from labkit.cluster.store.errors import Indefinite
-from labkit.cluster.store.replica import Replica, Reply
+from labkit.cluster.store.replica import Replica
 from labkit.cluster.store.results import Result
 from labkit.cluster.store.watching import Notice
-from labkit.daemon.swarm.diskidentity import Acquaintances, DiskIdentity, start_up
+from labkit.daemon.swarm.desk import Desk
+from labkit.daemon.swarm.diskidentity import DiskIdentity
+from labkit.daemon.swarm.gate import Gate
+from labkit.daemon.swarm.storage import Storage
 from labkit.daemon.swarm.surroundings import MemberSettings, Surroundings
 from labkit.world.ports import Cipher
-from labkit.world.real.disk import SqliteDisk
 from labkit.world.real.transport import Transport
 
 __all__ = ["Member"]
@@ -40,7 +42,6 @@ __all__ = ["Member"]
 _LOG = logging.getLogger("labkit.swarm")
 _SHOWN_ENTRIES = 64
 _SHOWN_PROPOSAL_CHARS = 80
-_REFUSALS_KEPT = 20
 
 
 class Member:
@@ -65,24 +66,20 @@ class Member:
         """How fast its clock runs (`labkit chaos clock-skew`)."""
         self.failure: LabkitError | None = None
         """Why it stopped by itself: a full disk, a broken promise."""
-        self.refusals: list[str] = []
-        """The latest who were not let in, and why; also who does not let us in."""
+        self.gate = Gate(number, around)
         self.bad_messages = 0
         self.identity = DiskIdentity("", 0)
         self._around = around
         self._first = first
         self._folder = folder
         self._cipher = cipher
-        self._disk: SqliteDisk | None = None
-        self._journal: journal.CodedDisk | None = None
-        self._saved = HardState(0, 0)
+        self._storage: Storage | None = None
+        self._busy: asyncio.Future[None] | None = None
         self._flushing = False
         self._pumping = False
         self._generation = 0
         self._frames = 0
-        self._requests = 0
-        self._waiting: dict[int, asyncio.Future[Result]] = {}
-        self._watchers: dict[int, asyncio.Queue[Notice]] = {}
+        self._desk = Desk()
         self._held: list[tuple[int, bytes]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tick_due = 0.0
@@ -103,30 +100,19 @@ class Member:
         """
         assert not self.up
         self._loop = asyncio.get_running_loop()
-        found = journal.Recovered(None, None, [])
-        self.identity = DiskIdentity("", 0)
+        if self._busy is not None:
+            # Its disk is still at work for its life before the crash.
+            await asyncio.wait([self._busy])
+            await asyncio.sleep(0)
+        self._flushing = False
         folder = self._folder
-        if folder is not None:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._disk = SqliteDisk(folder / "raft.sqlite")
-            self._journal = journal.CodedDisk(self._disk, self._cipher)
-            try:
-                found = journal.recover(self._journal)
-                self.identity = start_up(folder)
-            except BaseException:
-                self._disk.close()
-                raise
-        self._known = Acquaintances(folder / "peers.json" if folder is not None else None)
-        self._saved = found.hard_state or HardState(0, 0)
-        self.node = Node(
-            self.number,
-            self._first,
-            self._rng,
-            self.settings.options,
-            hard_state=found.hard_state,
-            snapshot=found.snapshot,
-            entries=found.entries,
-        )
+        self._storage = Storage(folder, self._cipher) if folder is not None else None
+        try:
+            self.gate.open(folder)
+            self._make_node()
+        except BaseException:
+            self._forget_storage()
+            raise
         every, keep = self.settings.snapshot_every, self.settings.keep
         self.replica = Replica(self.node, snapshot_every=every, keep=keep)
         self._generation += 1
@@ -142,6 +128,26 @@ class Member:
         self._tick_due = self._loop.time()
         self._plan_tick()
         self._tell("boot")
+
+    def _make_node(self) -> None:
+        found = Recovered(None, None, [])
+        self.identity = DiskIdentity("", 0)
+        if self._storage is not None:
+            found, self.identity = self._storage.found, self._storage.identity
+        self.node = Node(
+            self.number,
+            self._first,
+            self._rng,
+            self.settings.options,
+            hard_state=found.hard_state,
+            snapshot=found.snapshot,
+            entries=found.entries,
+        )
+
+    def _forget_storage(self) -> None:
+        storage, self._storage = self._storage, None
+        if storage is not None and not self._flushing:
+            storage.close()
 
     def meet_everybody(self) -> None:
         """Call all members that have a place; new ones too."""
@@ -171,13 +177,8 @@ class Member:
             self._timer.cancel()
         self._transport.close()
         self._held.clear()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(Indefinite(f"{self.name} stopped before it could answer"))
-        self._waiting.clear()
-        disk, self._disk, self._journal = self._disk, None, None
-        if disk is not None and not self._flushing:
-            disk.close()
+        self._desk.fail(self.name)
+        self._forget_storage()
 
     def pause(self) -> None:
         """Stand still, as a suspended machine does; connections stay open and fill up."""
@@ -225,19 +226,7 @@ class Member:
 
     def introduced(self, hello: Mapping[str, Any]) -> int:
         """A peer calls (TransportHandler). Raises LabkitError to refuse it."""
-        number = hello.get("node")
-        name = self._around.names.get(number) if type(number) is int else None
-        try:
-            if hello.get("labkit") != 1 or hello.get("swarm") != self._around.swarm:
-                raise BadMessage("this is another swarm")
-            if type(number) is not int or name is None or number == self.number:
-                raise BadMessage(f"node {number!r:.40} is no member of this swarm")
-            if self._folder is not None:
-                self._known.check(number, name, hello)
-        except LabkitError as error:
-            self._note_refusal(f"{name or 'a stranger'} was not let in: {error.message}")
-            raise
-        return number
+        return self.gate.introduced(hello)
 
     def arrived(self, peer: int, payload: bytes) -> None:
         """A frame (TransportHandler). Raises BadMessage when no member sends such a thing."""
@@ -258,17 +247,11 @@ class Member:
             raise
         except InvariantViolated as error:
             # A broken promise of somebody else's: it does not count, and is told by name.
-            self._note_refusal(error.message)
+            self.gate.note(error.message)
 
     def refused(self, peer: int, reason: str) -> None:
         """A peer does not let us in, or was cut off (TransportHandler)."""
-        self._note_refusal(f"{self._around.names.get(peer, peer)}: {reason}")
-
-    def _note_refusal(self, text: str) -> None:
-        if text not in self.refusals[-3:]:
-            _LOG.warning("%s: %s", self.name, text)
-            self.refusals.append(text)
-            del self.refusals[:-_REFUSALS_KEPT]
+        self.gate.note(f"{self._around.names.get(peer, peer)}: {reason}")
 
     def _send(self, target: int, frame: bytes) -> None:
         if self.up and not self._transport.send(target, frame):
@@ -292,30 +275,21 @@ class Member:
     async def _ask(self, kind: str, action: Any, detail: dict[str, Any]) -> Result:
         if not self.up or self.paused:
             raise Indefinite(f"{self.name} does not answer", hint="ask another manager")
-        self._requests += 1
-        number = self._requests
-        future: asyncio.Future[Result] = self._loop.create_future()
-        self._waiting[number] = future
+        number, future = self._desk.open()
         try:
             self._do(kind, partial(action, number), detail)
             return await future
         finally:
-            if self._waiting.pop(number, None) is not None and self.up:
+            if self._desk.close(number) and self.up:
                 self.replica.give_up(number)
 
     def watch(self, key: str, end: str | None, after: int) -> tuple[int, asyncio.Queue[Notice]]:
         """Follow some keys; the number ends it (`unwatch`)."""
-        self._requests += 1
-        queue: asyncio.Queue[Notice] = asyncio.Queue()
-        self.replica.watches.add(self._requests, key, end, after)
-        self._watchers[self._requests] = queue
-        self._notify()
-        return self._requests, queue
+        return self._desk.watch(self.replica, key, end, after)
 
     def unwatch(self, number: int) -> None:
         """Nobody listens any more."""
-        self._watchers.pop(number, None)
-        self.replica.watches.drop(number)
+        self._desk.unwatch(self.replica, number)
 
     def act(self, action: Any) -> Any:
         """Let an operator do something to the node (transfer, change_members)."""
@@ -343,32 +317,32 @@ class Member:
             effects = self.replica.take()
             if not effects:
                 return
-            if effects.must_sync and self._journal is not None:
-                journal.write(self._journal, effects)
-                self._saved = effects.hard_state or self._saved
-                self._flush(self._journal.sync, partial(self._synced, effects))
+            if effects.must_sync and self._storage is not None:
+                self._storage.write(effects)
+                self._flush(self._storage.sync, partial(self._synced, effects))
             else:
                 self._finish(effects)
 
     def _flush(self, work: Any, then: Any) -> None:
         """Do the disk's work aside; events that come meanwhile gather into the next batch."""
         self._flushing = True
-        generation, disk, executor = self._generation, self._disk, self._around.executor
+        generation, storage, executor = self._generation, self._storage, self._around.executor
         if executor is None:
             work()
-            self._flushed(generation, disk, then, None)
+            self._flushed(generation, storage, then, None)
             return
-        future = self._loop.run_in_executor(executor, work)
-        future.add_done_callback(
-            lambda done: self._flushed(generation, disk, then, done.exception())
+        self._busy = self._loop.run_in_executor(executor, work)
+        self._busy.add_done_callback(
+            lambda done: self._flushed(generation, storage, then, done.exception())
         )
 
     def _flushed(
-        self, generation: int, disk: SqliteDisk | None, then: Any, error: BaseException | None
+        self, generation: int, storage: Storage | None, then: Any, error: BaseException | None
     ) -> None:
+        self._busy = None
         if generation != self._generation:
-            if disk is not None:
-                disk.close()  # the member was stopped while its disk was busy
+            if storage is not None:
+                storage.close()  # the member was stopped while its disk was busy
             return
         self._flushing = False
         if error is not None:
@@ -384,9 +358,12 @@ class Member:
         self._finish(effects)
 
     def _finish(self, effects: Effects) -> None:
+        last, body = None, b""
         for target, message in effects.messages:
             self._frames += 1
-            frame = encode(self._frames, message)
+            if message != last:
+                last, body = message, encode_body(message)
+            frame = encode_numbered(self._frames, body)
             delay = self._around.weather.fate(self.name, self._around.names.get(target, ""))
             if self._around.recorder is not None:
                 self._tell_message(target, message, lost=delay is None)
@@ -396,47 +373,14 @@ class Member:
                 self._loop.call_later(delay, self._send, target, frame)
             else:
                 self._send(target, frame)
-        replies = self.replica.finish(effects)
-        for reply in replies:
-            self._answer(reply)
-        self._notify()
+        self._desk.answer(self.replica.finish(effects))
+        self._desk.notify(self.replica)
         if effects.committed:
             self._tell("apply")
         made = self.replica.snapshot()
-        if made is not None and self._journal is not None:
-            self._compact(made)
-
-    def _answer(self, reply: Reply) -> None:
-        assert isinstance(reply.request, int)
-        future = self._waiting.pop(reply.request, None)
-        if future is None or future.done():
-            return
-        if isinstance(reply.answer, LabkitError):
-            future.set_exception(reply.answer)
-        else:
-            future.set_result(reply.answer)
-
-    def _notify(self) -> None:
-        if self._watchers:
-            for notice in self.replica.notices():
-                assert isinstance(notice.watch, int)
-                queue = self._watchers.get(notice.watch)
-                if queue is not None:
-                    queue.put_nowait(notice)
-
-    def _compact(self, made: Snapshot) -> None:
-        assert self._journal is not None
-        log = self.node.log
-        # Entries that wait for their own sync are in the node but not on the disk yet.
-        pending = {entry.index for entry in self.node.effects.entries}
-        following = [
-            entry
-            for entry in log.slice(made.index + 1, log.last_index + 1)
-            if entry.index not in pending
-        ]
-        self._flush(
-            partial(journal.compact, self._journal, self._saved, made, following), lambda: None
-        )
+        if made is not None and self._storage is not None:
+            what = self._storage.compact(self.node, made)
+            self._flush(partial(self._storage.replace, *what), lambda: None)
 
     # -- pictures ----------------------------------------------------------------------------------
 

@@ -172,7 +172,7 @@ async def test_strangers_are_refused_by_name_and_the_member_goes_on(trio: Group)
     ):
         (answer,) = await asyncio.to_thread(call, path, frame)
         assert why in str(answer["refused"]), frame
-    assert any("another swarm" in text for text in leader.refusals)
+    assert any("another swarm" in text for text in leader.gate.refusals)
     await leader.submit(Put("k", "v"))
 
 
@@ -224,8 +224,8 @@ async def test_a_disk_restored_from_an_old_copy_is_not_let_in(trio: Group, short
     shutil.rmtree(short_tmp / f"m{old.number}")
     shutil.copytree(short_tmp / "copy", short_tmp / f"m{old.number}")
     await old.start()
-    await until(lambda: any("old copy was restored" in text for text in old.refusals))
-    assert any("old copy was restored" in text for text in leader.refusals)
+    await until(lambda: any("old copy was restored" in text for text in old.gate.refusals))
+    assert any("old copy was restored" in text for text in leader.gate.refusals)
     await leader.submit(Put("k", "v"))
 
 
@@ -237,7 +237,7 @@ async def test_an_empty_disk_under_an_old_name_is_not_let_in(trio: Group, short_
     lost.crash()
     shutil.rmtree(short_tmp / f"m{lost.number}")
     await lost.start()
-    await until(lambda: any("another disk" in text for text in lost.refusals))
+    await until(lambda: any("another disk" in text for text in lost.gate.refusals))
 
 
 async def test_a_journal_that_is_none_is_refused_when_the_member_starts(
