@@ -33,7 +33,16 @@ def nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
 
 
-@pytest.mark.parametrize("name", Catalog().names())
+LARGE = ("httpd", "mariadb", "mysql", "node", "postgres", "python")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else [])
+        for name in Catalog().names()
+    ],
+)
 def test_a_stand_in_says_what_it_is(store: ImageStore, name: str) -> None:
     catalog = Catalog()
     entry = catalog.resolve(parse(name))
@@ -139,6 +148,7 @@ async def test_another_host_finds_a_pinned_stand_in_by_building_it(
         other.close()
 
 
+@pytest.mark.slow
 async def test_images_on_one_base_share_its_layer(store: ImageStore) -> None:
     await lines_of(store, "debian")
     try:

@@ -1,8 +1,9 @@
-"""alpine: a busybox userland that looks as Alpine Linux does, without its packages."""
+"""alpine: a busybox userland that looks as Alpine Linux does, with an `apk` of our own."""
 
 from __future__ import annotations
 
 import os
+from importlib.resources import files
 from pathlib import Path
 
 from labkit.host.image.standins.busybox import applets, build_busybox, find_busybox
@@ -28,16 +29,6 @@ _SBIN_NAMES = (
     "vconfig watchdog"
 )
 _SBIN = frozenset(_SBIN_NAMES.split())
-_APK = """#!/bin/sh
-# Part of labkit's stand-in for alpine.
-case "$1" in
---version|-V) echo "apk: a stand-in; labkit's alpine has no package manager"; exit 0 ;;
-info) echo busybox; exit 0 ;;
-esac
-echo "apk: this is labkit's stand-in for alpine, made of busybox; it cannot install packages" >&2
-echo "apk: with a network, docker pull alpine fetches the real image" >&2
-exit 99
-"""
 
 
 def build_alpine() -> StandIn:
@@ -66,7 +57,8 @@ def build_alpine() -> StandIn:
         ),
     )
     root.text("etc/issue", "Welcome to labkit's stand-in for Alpine Linux\n")
-    root.text("sbin/apk", _APK, 0o755)
+    apk = files("labkit.host.image.standins").joinpath("files", "apk.sh").read_text()
+    root.text("sbin/apk", apk, 0o755)
     stand_in.defaults = {"Env": [PATH], "Cmd": ["/bin/sh"], "WorkingDir": "/"}
     stand_in.steps = ('CMD ["/bin/sh"]',)
     return stand_in

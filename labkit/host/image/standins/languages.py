@@ -13,7 +13,7 @@ from labkit.host.image.standins.machine import installed_version
 from labkit.host.image.standins.packages import Package
 from labkit.host.image.standins.rootfs import RootBuilder
 
-__all__ = ["build_node", "build_python"]
+__all__ = ["build_node", "build_python", "python_packages"]
 
 _PIP = """#!/bin/sh
 # Part of labkit's stand-in for python: pip, run from the wheel that Debian packages.
@@ -34,6 +34,17 @@ def _python_minor() -> str:
     return {"11": "3.9", "12": "3.11", "13": "3.13"}.get(release, "3.11")
 
 
+def python_packages() -> tuple[str, ...]:
+    """Debian's packages of its python3, the interpreter first."""
+    minor = _python_minor()
+    return (
+        f"python{minor}-minimal",
+        f"libpython{minor}-minimal",
+        f"python{minor}",
+        f"libpython{minor}-stdlib",
+    )
+
+
 def build_python() -> StandIn:
     """Raises Unsupported when the packages can neither be found here nor fetched."""
     minor = _python_minor()
@@ -46,17 +57,10 @@ def build_python() -> StandIn:
             root.text(f"usr/local/bin/{name}", _PIP, 0o755)
         root.folder(f"usr/local/lib/python{minor}/dist-packages")
 
-    packages = (
-        f"python{minor}-minimal",
-        f"libpython{minor}-minimal",
-        f"python{minor}",
-        f"libpython{minor}-stdlib",
-        "python3-pip-whl",
-    )
     return make(
         Recipe(
             "python",
-            packages,
+            (*python_packages(), "python3-pip-whl"),
             "the real CPython",
             {
                 "Env": [f"PATH=/usr/local/bin:{PATH[5:]}", "LANG=C.UTF-8"],

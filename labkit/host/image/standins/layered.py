@@ -25,7 +25,7 @@ from labkit.host.image.standins.machine import Source, merged
 from labkit.host.image.standins.packages import Package, bring
 from labkit.host.image.standins.rootfs import RootBuilder
 
-__all__ = ["Recipe", "make", "script"]
+__all__ = ["Recipe", "add_packages", "make", "script"]
 
 _LEFT_OUT = re.compile(
     r"/usr/share/(doc|man|locale|lintian|info|bug|apport|doc-base|bash-completion|upstart)/"
@@ -75,7 +75,7 @@ def make(recipe: Recipe) -> StandIn:
         add_accounts(
             root, "/bin/bash" if recipe.base == "debian" else "/bin/sh", extra=recipe.accounts
         )
-    _add_packages(recipe, root, packages, below)
+    add_packages(recipe, root, packages, below)
     recipe.finish(root, packages)
     sources = [Source(one.name, one.version) for one in packages if one.is_wanted]
     words = ", ".join(str(source) for source in sources)
@@ -89,9 +89,13 @@ def make(recipe: Recipe) -> StandIn:
     )
 
 
-def _add_packages(
+def add_packages(
     recipe: Recipe, root: RootBuilder, packages: Sequence[Package], below: set[str]
 ) -> None:
+    """The wanted packages' files and the libraries they need, but for what is `below` already.
+
+    Raises Unsupported when the recipe's main program is not among them or cannot run.
+    """
     brought = [one for one in packages if one.root != Path("/")]
     folders = tuple(
         str(folder)

@@ -29,6 +29,7 @@ __all__ = ["Package", "bring", "catalog_folder"]
 
 _INFO = Path("/var/lib/dpkg/info")
 _APT_SECONDS = 300
+_MERGED = frozenset({"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"})
 _LINE = re.compile(r"'[^']+' (\S+)_(\S+)_(?:\S+)\.deb ")
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+\Z")
 
@@ -62,6 +63,8 @@ class Package:
             if path.exists():
                 for line in sorted(path.read_text(errors="replace").splitlines()):
                     here = Path(line)
+                    if line in _MERGED:
+                        continue  # a folder of the package, a link on this machine
                     if here.is_symlink() or here.is_file():
                         yield line, here
                 return
