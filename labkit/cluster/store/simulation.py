@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from labkit.base.errors import LabkitError
-from labkit.cluster.linearizability import Operation
+from labkit.cluster.linearizability import Operation, check_keys
 from labkit.cluster.raft.effects import Effects
+from labkit.cluster.raft.errors import InvariantViolated
 from labkit.cluster.raft.simulation.cluster import Cluster, Settings
-from labkit.cluster.raft.simulation.explore import weather
+from labkit.cluster.raft.simulation.explore import Outcome, weather
 from labkit.cluster.raft.simulation.faults import Faults
+from labkit.cluster.raft.simulation.judge import Violation
 from labkit.cluster.raft.simulation.server import Server
 from labkit.cluster.store.commands import Command, Compare, Once, Put, Range, Txn
 from labkit.cluster.store.errors import is_definite
@@ -20,7 +22,14 @@ from labkit.cluster.store.results import Result
 from labkit.world.ports import Rng
 from labkit.world.sim.rng import seeded
 
-__all__ = ["Counters", "StoreClients", "StoreCluster", "StoreServer", "explore_store"]
+__all__ = [
+    "Counters",
+    "StoreClients",
+    "StoreCluster",
+    "StoreServer",
+    "explore_store",
+    "store_outcome",
+]
 
 MS = 1_000_000
 
@@ -209,12 +218,41 @@ class Counters:
             self._send(name, number)
 
 
-def explore_store(seed: int, seconds: float = 10.0) -> tuple[StoreCluster, list[Operation]]:
-    """Live through one seed with the store; the history is for the linearizability checker."""
+def _stage(seed: int) -> tuple[StoreCluster, StoreClients, Faults]:
     rng = seeded(seed)
     settings = weather(rng)
     cluster = StoreCluster(rng, replace(settings, servers=rng.choice((3, 5))))
     clients = StoreClients(cluster)
-    Faults(cluster, rng.choice((100, 300, 700)) * MS)
+    return cluster, clients, Faults(cluster, rng.choice((100, 300, 700)) * MS)
+
+
+def explore_store(seed: int, seconds: float = 10.0) -> tuple[StoreCluster, list[Operation]]:
+    """Live through one seed with the store; the history is for the linearizability checker."""
+    cluster, clients, _ = _stage(seed)
     cluster.run(int(seconds * 1000 * MS))
     return cluster, clients.finish()
+
+
+def store_outcome(seed: int, seconds: float = 10.0) -> Outcome:
+    """Live through one seed with the store; failures are returned, as `explore` does."""
+    failure: str | None = None
+    cluster, clients, faults = _stage(seed)
+    history: list[Operation] = []
+    try:
+        cluster.run(int(seconds * 1000 * MS))
+        history = clients.finish()
+        wrong = check_keys(history)
+        if wrong is not None:
+            failure = f"linearizability broken: no order explains the history of {wrong}"
+    except (Violation, InvariantViolated, AssertionError) as error:
+        failure = f"{type(error).__name__}: {error}"
+    return Outcome(
+        seed,
+        "store",
+        cluster.loop.now / (1000 * MS),
+        cluster.events,
+        len(cluster.judge.commands()),
+        len(history),
+        faults.counts,
+        failure,
+    )

@@ -2,10 +2,11 @@
 
     python -m labkit.cluster.raft.simulation [--seeds N] [--from SEED] [--seconds S]
                                              [--profile NAME] [--jobs N] [--limit S]
-                                             [--trace FILE]
+                                             [--trace FILE] [--store]
 
 Prints what was simulated and every seed that failed; the exit code is 1 if one did. `--trace FILE`
-lives through the first seed only and writes down everything that happened.
+lives through the first seed only and writes down everything that happened. `--store` has the
+key-value store as state machine, whose clients write, read and compare-and-swap.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="default: all cores")
     parser.add_argument("--limit", type=float, default=0.0, help="stop after so many real seconds")
     parser.add_argument("--trace", type=Path, help="write down the run of the first seed")
+    parser.add_argument("--store", action="store_true", help="with the key-value store on top")
     options = parser.parse_args(argv)
     clock = MonotonicClock()
     began = clock.now_ns()
@@ -112,6 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         jobs = max(1, min(options.jobs, options.seeds // CHUNK))
         seeds = range(options.first, options.first + options.seeds)
         one = partial(explore, seconds=options.seconds, profile=options.profile)
+        if options.store:
+            from labkit.cluster.store.simulation import store_outcome
+
+            one = partial(store_outcome, seconds=options.seconds)
         for outcome in _outcomes(jobs, seeds, one):
             total.add(outcome)
             if options.limit and clock.now_ns() - began > options.limit * 1e9:
