@@ -76,7 +76,8 @@ def _range(pattern: str, at: int) -> tuple[str, int]:
             character = pattern[at]
             out += "\\" + character if not character.isalnum() else character
         elif character == "-":
-            out += "-"
+            # Two of them would be an operator to re, and are a range and its end to Go.
+            out += "\\-" if out.endswith("-") else "-"
         else:
             out += "\\" + character if not character.isalnum() else character
         at += 1

@@ -67,6 +67,20 @@ class _Inflate:
         return b""
 
 
+class _Unzstd:
+    """zstd whose complaints are ours."""
+
+    def __init__(self, source: _Source, error: type[Exception]) -> None:
+        self._source = source
+        self._error = error
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._source.read(size)
+        except self._error as error:
+            raise InvalidParameter(f"cannot read the layer: {error}") from error
+
+
 def media_compression(media_type: str) -> str:
     """`gzip`, `zstd` or `` from a layer's media type."""
     if media_type.endswith(("+gzip", ".gzip")):
@@ -90,7 +104,7 @@ def decompressor(source: _Source, head: bytes) -> _Source:
             cast("IO[bytes]", source),
             read_across_frames=True,
         )
-        return reader
+        return _Unzstd(reader, zstandard.ZstdError)
     return source
 
 

@@ -194,6 +194,8 @@ class TarReader:
             raise broken(f"more than {self._limits.content_bytes} bytes of content")
         if "\0" in entry.name or "\0" in entry.link:
             raise broken("a name holds a NUL byte")
+        if entry.xattrs and any("\0" in key for key in entry.xattrs):
+            raise broken("an attribute's name holds a NUL byte")
         if not entry.name:
             raise broken("a member has no name")
         for what, value in (("an owner", entry.uid), ("a group", entry.gid)):

@@ -247,3 +247,9 @@ def test_a_sparse_table_that_lies_is_refused() -> None:
     block[148:156] = b"%06o\0 " % sum(block)
     with pytest.raises(InvalidParameter, match="do not match its data"):
         read_all(bytes(block) + bytes(1024))
+
+
+def test_an_attribute_whose_name_holds_a_nul_is_refused(tmp_path: Path) -> None:
+    layer = members((Entry("f", xattrs={"user.a\0b": b"1"}), b""))
+    with pytest.raises(InvalidParameter, match="an attribute's name holds a NUL byte"):
+        apply(layer, tmp_path / "root")

@@ -20,6 +20,7 @@ from trees import Tree, apply, archive, describe, make, members, opened
 from labkit.base.errors import InvalidParameter
 from labkit.host.image.difftree import diff_trees, write_tree
 from labkit.host.image.entry import Entry
+from labkit.host.image.layers import decompressor
 from labkit.host.image.tarread import TarReader
 
 _NAMES = ["a", "b", "c", "d.txt", "é", "x" * 120]
@@ -203,3 +204,14 @@ def test_a_deletion_spares_what_its_own_layer_brings(tmp_path: Path, deletions: 
     )
     apply(layer, root)
     assert sorted(os.listdir(root / "d")) == ["new"]
+
+
+def test_a_damaged_zstd_stream_is_the_one_clear_error() -> None:
+    zstandard = pytest.importorskip("zstandard")
+    whole = zstandard.ZstdCompressor().compress(os.urandom(5000))
+    for at in range(4, len(whole), 97):
+        damaged = whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
+        source = decompressor(io.BytesIO(damaged), damaged[:4])
+        with contextlib.suppress(InvalidParameter):
+            while source.read(1 << 12):
+                pass
