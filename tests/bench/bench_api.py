@@ -105,7 +105,24 @@ def bench_stats(contestants: list[Contestant], rounds: int) -> None:
     for _ in range(rounds):
         for one in contestants:
             rows[one.name].append(timed(lambda one=one: one.docker("stats", "--no-stream")))  # type: ignore[misc]
-    table("docker stats --no-stream", rows)
+    table("docker stats --no-stream (the client itself waits 500 ms)", rows)
+
+
+def bench_samples(contestants: list[Contestant], started: dict[str, list[str]]) -> None:
+    """The same without the client: one request for each container, all at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    rows: dict[str, list[float]] = {one.name: [] for one in contestants}
+    for _ in range(3):
+        for one in contestants:
+
+            def ask(identifier: str, one: Contestant = one) -> None:
+                Api(one.socket).ask("GET", f"/containers/{identifier}/stats?stream=0")
+
+            with ThreadPoolExecutor(len(started[one.name])) as pool:
+                work = lambda one=one, pool=pool, ask=ask: list(pool.map(ask, started[one.name]))  # type: ignore[misc]  # noqa: E731
+                rows[one.name].append(timed(work))
+    table("GET stats?stream=0 of all at once", rows)
 
 
 def bench_remove(contestants: list[Contestant], started: dict[str, list[str]]) -> None:
@@ -119,10 +136,9 @@ def bench_remove(contestants: list[Contestant], started: dict[str, list[str]]) -
 def bench_logs(contestants: list[Contestant]) -> None:
     rows: dict[str, list[float]] = {}
     for one in contestants:
-        one.docker(
-            "run", "--name", "printer", *one.options, "--log-opt", "max-size=-1", "busybox", "busybox", "sh",
-            "-c", f"busybox yes {LINE} | busybox head -c {LOG_BYTES}",
-        )  # fmt: skip
+        script = f"busybox yes {LINE} | busybox head -c {LOG_BYTES}"
+        words = ("--log-opt", "max-size=-1", "busybox", "busybox", "sh", "-c", script)
+        one.docker("run", "--name", "printer", *one.options, *words)
         env = {**os.environ, "DOCKER_HOST": f"unix://{one.socket}"}
 
         def drain(env: dict[str, str] = env) -> None:
@@ -194,6 +210,7 @@ def main() -> None:
                 started = bench_many(contestants, options.containers)
                 if "stats" in wanted:
                     bench_stats(contestants, 3)
+                    bench_samples(contestants, started)
                 bench_remove(contestants, started)
             if "logs" in wanted:
                 bench_logs(contestants)

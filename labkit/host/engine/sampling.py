@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import LabkitError
@@ -28,7 +29,18 @@ _INTEREST_S = 20.0
 _FIRST_GAP_S = 0.25
 """Between the two samples of somebody who finds none waiting."""
 _LEAST_GAP_S = 0.2
+_FRESH_S = 1.2
+_STALE_S = 3.0
 _AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The newest sample of one container, when it was taken, and the one before."""
+
+    at_s: float
+    newest: Json
+    older: Json | None = None
 
 
 class Sampler:
@@ -36,7 +48,7 @@ class Sampler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._latest: dict[str, tuple[float, Json]] = {}
+        self._latest: dict[str, _Known] = {}
         self._asked = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -47,15 +59,24 @@ class Sampler:
         if self._task is None or self._task.done():
             self._task = self._context.spawn(self._run(), "sample containers")
         known = self._latest.get(container.id)
-        now = time.monotonic()
-        if known is None or now - known[0] > 3 * _PERIOD_S:
-            known = now, await processes.stats(self._context, container.id)
+        age = time.monotonic() - known.at_s if known else 0.0
+        if known is not None and known.older is not None and age <= _FRESH_S:
+            return known.older, known.newest
+        if known is None or age > _STALE_S:
+            known = await self._note(container.id)
             if container.state.is_live:
                 await asyncio.sleep(_FIRST_GAP_S)
-        elif now - known[0] < _LEAST_GAP_S:
-            await asyncio.sleep(_LEAST_GAP_S - (now - known[0]))
+        elif age < _LEAST_GAP_S:
+            await asyncio.sleep(_LEAST_GAP_S - age)
         # One that was removed meanwhile has no second sample: NotFound, as for any other call.
-        return known[1], await processes.stats(self._context, container.id)
+        return known.newest, await processes.stats(self._context, container.id)
+
+    async def _note(self, identifier: str) -> _Known:
+        sample = await processes.stats(self._context, identifier)
+        before = self._latest.get(identifier)
+        found = _Known(time.monotonic(), sample, before.newest if before else None)
+        self._latest[identifier] = found
+        return found
 
     async def _run(self) -> None:
         try:
@@ -72,8 +93,7 @@ class Sampler:
         async def one(identifier: str) -> None:
             async with slots:
                 with contextlib.suppress(LabkitError, OSError):
-                    sample = await processes.stats(self._context, identifier)
-                    self._latest[identifier] = time.monotonic(), sample
+                    await self._note(identifier)
 
         await asyncio.gather(*(one(identifier) for identifier in live))
         for gone in self._latest.keys() - set(live):
