@@ -65,6 +65,7 @@ async def open_host(
     """
     from labkit.host.image.snapshots import Snapshotter
     from labkit.host.image.store import ImageStore
+    from labkit.host.isolation.foreign import Runtimes
     from labkit.host.isolation.runtime import Runtime
 
     data = paths.host_data(node)
@@ -74,10 +75,13 @@ async def open_host(
     if groups is None:
         groups = CgroupDriver(instance, probe)
     runtime: Runtime | HollowRuntime = HollowRuntime(groups)
+    runtimes: Runtimes | None = None
     if namespaces is not None:
         runtime = Runtime(host=namespaces, instance=instance, probe=probe, cgroups=groups)
+        runtimes = Runtimes(runtime)
     ports = Ports(
         runtime=runtime,
+        runtimes=runtimes,
         images=images,
         snapshots=Snapshotter(images, overlay=probe.overlay),
         host=namespaces,

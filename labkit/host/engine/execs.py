@@ -16,6 +16,7 @@ from labkit.base.ids import new_id
 from labkit.host.engine import sessions, specs
 from labkit.host.engine.container import Container
 from labkit.host.engine.ports import ExitLike, ShimPort
+from labkit.host.engine.runtimes import runtime_of
 from labkit.host.engine.sessions import Attachment
 from labkit.host.engine.starting import exit_code_of_failure, root_of
 from labkit.host.engine.wire import BOOL, INT, STRING, STRSLICE, list_of, read, wire
@@ -243,7 +244,7 @@ async def _start_process(
         root = await root_of(context, container)
         spec = await specs.exec_process(container, root, request)
         await asyncio.to_thread(folder.mkdir, 0o700)
-        return await context.ports.runtime.exec(
+        return await runtime_of(context, container.host.runtime).exec(
             container.shim,
             spec,
             IoSpec(open_stdin=config.attach_stdin, stdin_once=config.attach_stdin),

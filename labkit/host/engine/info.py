@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import labkit
 from labkit.host.engine.listing import summary
 from labkit.host.engine.logdrivers import DRIVERS
+from labkit.host.engine.runtimes import runtime_names
 from labkit.host.engine.settings import Settings
 from labkit.host.engine.times import format_time
 
@@ -217,7 +218,7 @@ async def info(context: Context) -> Json:
         "Labels": list(context.settings.labels),
         "ExperimentalBuild": False,
         "ServerVersion": SERVER_VERSION,
-        "Runtimes": {"labkit": {"path": "labkit-shim"}},
+        "Runtimes": runtime_names(context),
         "DefaultRuntime": "labkit",
         "Swarm": {
             "NodeID": "",

@@ -23,6 +23,7 @@ from labkit.host.engine.mounts import fill_volumes, resolve_mounts
 from labkit.host.engine.names import check_name, random_name
 from labkit.host.engine.removal import discard_files
 from labkit.host.engine.rootfiles import RootFiles
+from labkit.host.engine.runtimes import check_runtime
 from labkit.host.engine.settings import with_log_defaults
 from labkit.host.engine.starting import launch
 from labkit.host.engine.states import Change
@@ -87,6 +88,7 @@ async def create(
     _check_platform(image, own.image, platform)
     validate.check_config(own)
     validate.check_host(host, own)
+    check_runtime(context, host.runtime)
     config = merged(own, image_config(image.config))
     validate.check_config(config)
     argv = command_line(config)

@@ -189,5 +189,7 @@ class Ports:
     host: HostNamespaces | None
     probe: ProbeLike
     pull: PullFunction | None = None
+    runtimes: Any = None
+    """Further runtimes by name (isolation.foreign.Runtimes); None offers the default one only."""
     publish_on: tuple[str, ...] = ("127.0.0.1", "::1")
     """Addresses of the machine on which published ports answer; none on a simulated node."""

@@ -25,6 +25,7 @@ from labkit.host.engine.health import start_health
 from labkit.host.engine.ports import ExitLike
 from labkit.host.engine.records import StoredContainer
 from labkit.host.engine.removal import discard_files, finish_removal
+from labkit.host.engine.runtimes import runtime_of
 from labkit.host.engine.starting import ended, launch, shim_folder, watch
 from labkit.host.engine.states import Change
 
@@ -136,7 +137,7 @@ async def _recover_process(context: Context, container: Container, *, has_shim: 
         if container.state.is_live:
             await ended(context, container, None, _Lost())
         return
-    found = await context.ports.runtime.recover(folder)
+    found = await runtime_of(context, container.host.runtime).recover(folder)
     if isinstance(found, ExitLike):
         if container.state.is_live:
             await ended(context, container, None, found)

@@ -16,6 +16,7 @@ from labkit.host.engine.forwarding import check_receiver, start_forwarding
 from labkit.host.engine.health import start_health, stop_health
 from labkit.host.engine.mounts import mounted, released
 from labkit.host.engine.ports import ExitLike, ShimPort
+from labkit.host.engine.runtimes import runtime_of
 from labkit.host.engine.subpaths import expected_subpaths, verify_subpaths
 from labkit.host.isolation.spec import RootSpec, Step
 
@@ -101,7 +102,7 @@ async def _start_process(context: Context, container: Container) -> ShimPort:
         subpaths = await expected_subpaths(context, definition.mounts)
         try:
             spec = await specs.container_spec(context, definition, root, namespaces, folder)
-            shim = await context.ports.runtime.start(
+            shim = await runtime_of(context, container.host.runtime).start(
                 spec,
                 specs.io_spec(context, definition),
                 folder,

@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 _MIN_MEMORY = 6 << 20
-_RUNTIMES = frozenset({"", "labkit", "runc", "io.containerd.runc.v2"})
 _MIN_HEALTH_NS = 1_000_000
 _PRIVATE = frozenset({"", "private"})
 
@@ -193,8 +192,6 @@ def check_host(host: HostConfig, config: ContainerConfig) -> None:
             ipaddress.ip_address(address)
         except ValueError:
             raise InvalidParameter(f"invalid nameserver address: {address}") from None
-    if host.runtime not in _RUNTIMES:
-        raise InvalidParameter(f"unknown or invalid runtime name: {host.runtime}")
     _check_network(host, config)
     _check_namespaces(host)
     _check_unsupported(host)
@@ -261,6 +258,11 @@ def _check_unsupported(host: HostConfig) -> None:
         raise InvalidParameter(f'invalid isolation "{host.isolation}" on linux')
 
 
+def _runtime_name(asked: str) -> str:
+    """containerd's name for its default is ours too: clients that know no better send it."""
+    return "labkit" if asked in ("", "io.containerd.runc.v2") else asked
+
+
 def with_defaults(host: HostConfig) -> HostConfig:
     """What Docker's inspect shows for values the client left open."""
     swap = host.memory_swap or (2 * host.memory if host.memory > 0 else 0)
@@ -281,7 +283,7 @@ def with_defaults(host: HostConfig) -> HostConfig:
         ipc_mode=host.ipc_mode or "private",
         cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else "private"),
         shm_size=host.shm_size or DEFAULT_SHM_BYTES,
-        runtime="labkit",
+        runtime=_runtime_name(host.runtime),
         log_config=LogConfig(host.log_config.type or "json-file", host.log_config.config or {}),
         restart_policy=RestartPolicy(
             host.restart_policy.name or "no", host.restart_policy.maximum_retry_count

@@ -25,11 +25,11 @@ from labkit.host.isolation.spec import HostNamespaces
 
 __all__ = ["Nursery", "ReadyShim"]
 
-_SETUP = struct.Struct("=III")
+_SETUP = struct.Struct("=IIII")
 _REQUEST = struct.Struct("=I")
 _REPLY = struct.Struct("=ii")
 _PROTOCOL = 1
-_WITH_NETWORK = 1
+_CONTAINER = 1
 # A shim writes its own words over the nursery's, as many bytes: `shim` and twelve of an id.
 _ARGUMENTS = ("labkit-shim", "nursery", "--waits--")
 
@@ -74,19 +74,19 @@ class Nursery:
         waiting = [shim.pid for kind in self._ready.values() for shim in kind]
         return [self._pid, *waiting] if self._pid else []
 
-    async def take(self, *, network: bool) -> ReadyShim:
-        """A shim for the caller, with a network namespace made ahead if `network`.
+    async def take(self, *, container: bool) -> ReadyShim:
+        """A shim for the caller, with a network namespace and groups made ahead if `container`.
 
         Raises SystemFailure when none can be started.
         """
-        self._wanted.add(network)
-        while self._ready[network]:
-            shim = self._ready[network].popleft()
+        self._wanted.add(container)
+        while self._ready[container]:
+            shim = self._ready[container].popleft()
             if not select.select([shim.pidfd], [], [], 0)[0]:
                 return shim
             shim.close()
         waiter: asyncio.Future[ReadyShim] = asyncio.get_running_loop().create_future()
-        self._ask(network, waiter)
+        self._ask(container, waiter)
         return await waiter
 
     def warm(self) -> None:
@@ -96,21 +96,21 @@ class Nursery:
 
     def refill(self) -> None:
         """Have one of each kind ready that has been asked for before; does not wait."""
-        for network in self._wanted:
-            coming = any(kind is network and waiter is None for kind, waiter in self._asked)
-            if not self._ready[network] and not coming:
+        for container in self._wanted:
+            coming = any(kind is container and waiter is None for kind, waiter in self._asked)
+            if not self._ready[container] and not coming:
                 with contextlib.suppress(SystemFailure):
-                    self._ask(network, None)
+                    self._ask(container, None)
 
-    def _ask(self, network: bool, waiter: asyncio.Future[ReadyShim] | None) -> None:
+    def _ask(self, container: bool, waiter: asyncio.Future[ReadyShim] | None) -> None:
         for _ in range(2):
             link = self._link or self._start()
             try:
-                link.send(_REQUEST.pack(_WITH_NETWORK if network else 0))
+                link.send(_REQUEST.pack(_CONTAINER if container else 0))
             except OSError:
                 self._lost()
             else:
-                self._asked.append((network, waiter))
+                self._asked.append((container, waiter))
                 return
         raise SystemFailure("cannot start a shim: the nursery ends as soon as it is started")
 
@@ -122,7 +122,8 @@ class Nursery:
             host = [] if self._host is None else [self._host.mnt, self._host.net]
             bases = self._cgroups.open_bases(stack)
             self._pid = spawn(self._program, _ARGUMENTS, [theirs.fileno()])
-            setup = _SETUP.pack(_PROTOCOL, 1 if host else 0, len(bases))
+            unified = 1 if self._cgroups.version == 2 else 0
+            setup = _SETUP.pack(_PROTOCOL, 1 if host else 0, len(bases), unified)
             socket.send_fds(ours, [setup], [*host, *bases])
             ours.setblocking(False)
             kept = ours.dup()
@@ -142,7 +143,7 @@ class Nursery:
             if len(data) != _REPLY.size or not self._asked:
                 self._lost()
                 return
-            network, waiter = self._asked.popleft()
+            container, waiter = self._asked.popleft()
             status, pid = _REPLY.unpack(data)
             if status < 0 or len(fds) != 2:
                 if waiter is not None and not waiter.done():
@@ -154,7 +155,7 @@ class Nursery:
             if waiter is not None and not waiter.done():
                 waiter.set_result(shim)
             else:
-                self._ready[network].append(shim)
+                self._ready[container].append(shim)
 
     def _lost(self) -> None:
         """The nursery is gone; its waiting shims work as well as ever."""

@@ -46,7 +46,7 @@ _LIMIT_STEP = b"set a limit"  # native/groups.c
 _STALE = frozenset((*SHIM_FILES, "exit.json", "timeline.bin"))
 
 
-def _wants_network(spec: ContainerSpec | None) -> bool:
+def _is_usual(spec: ContainerSpec | None) -> bool:
     """Whether a network namespace made ahead will do: it belongs to the lab's user namespace."""
     if (
         spec is None
@@ -218,7 +218,7 @@ class Runtime:
             view = memoryview(data)
             while view:
                 view = view[os.write(message, view) :]
-            ready = await self._nursery.take(network=_wants_network(spec))
+            ready = await self._nursery.take(container=_is_usual(spec))
             shim.adopt_shim(ready)
             try:
                 ready.begin(fds.fds)

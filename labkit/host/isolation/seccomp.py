@@ -31,6 +31,7 @@ __all__ = [
     "compile_profile",
     "load_profile",
     "parse_profile",
+    "source_of",
     "syscall_numbers",
     "verdict",
 ]
@@ -369,4 +370,42 @@ def _compiled(
 
     rules = applicable_rules(profile, capabilities, machine, kernel)
     tables = (machine, *dict(profile.tables).get(machine, ()))
-    return build_filter(profile.default, rules, tables)
+    made = build_filter(profile.default, rules, tables)
+    _SOURCES[made] = (profile.default, rules, tables)
+    return made
+
+
+_SOURCES: dict[bytes, tuple[Verdict, tuple[Rule, ...], tuple[str, ...]]] = {}
+_SCMP_TABLES = {
+    "i386": "SCMP_ARCH_X86",
+    **{name: words[0] for name, words in ARCHITECTURES.items()},
+}
+
+
+def source_of(program: bytes) -> dict[str, Any]:
+    """What a filter of ours was compiled from, as linux.seccomp of an OCI bundle has it: other
+    runtimes compile for themselves. Raises Unsupported for a filter from elsewhere."""
+    if program not in _SOURCES:
+        raise Unsupported("the source of this system call filter is not known")
+    default, rules, tables = _SOURCES[program]
+    entries = []
+    for rule in rules:
+        for tests in rule.alternatives:
+            arguments = [
+                {"index": t.index, "value": t.value, "valueTwo": t.other, "op": t.comparison}
+                for t in tests
+            ]
+            entry: dict[str, Any] = {"names": list(rule.names), **_action("action", rule.verdict)}
+            entries.append({**entry, "args": arguments} if arguments else entry)
+    return {
+        **_action("defaultAction", default),
+        "architectures": [_SCMP_TABLES[table] for table in tables],
+        "syscalls": entries,
+    }
+
+
+def _action(key: str, verdict: Verdict) -> dict[str, Any]:
+    found: dict[str, Any] = {key: f"SCMP_ACT_{verdict.action}"}
+    if verdict.action in ("ERRNO", "TRACE"):
+        found["errnoRet" if key == "action" else "defaultErrnoRet"] = verdict.errno
+    return found

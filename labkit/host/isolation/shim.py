@@ -90,6 +90,8 @@ class Shim:
         self._pidfd = -1
         self._shim_pidfd = -1
         self._gone = asyncio.Event()
+        self.also_clean: Callable[[], None] | None = None
+        """What else cleanup() has to do, in a thread (foreign/)."""
         self._steps: tuple[Step, ...] | None = None
         self._oom_before = 0
         self._releasing: asyncio.Future[None] | None = None
@@ -342,6 +344,8 @@ class Shim:
         if self._connection is not None:
             self._connection.tell(Kind.QUIT)
         await self._shim_gone()
+        if self.also_clean is not None:
+            await asyncio.to_thread(self.also_clean)
         if not self.is_exec and not self.group.remove_nowait():
             await asyncio.to_thread(self.group.remove)
         await self.discard()

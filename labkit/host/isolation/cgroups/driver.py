@@ -34,6 +34,7 @@ __all__ = ["DAEMON_LEAF", "CgroupDriver", "usable_unified_base"]
 
 _TOP = "labkit"
 _ORDERS_MAX = 256
+_AHEAD = "~"  # native/groups.c
 DAEMON_LEAF = "labkit.daemon"
 """Where processes of a delegated v2 folder are moved: only leaves may hold processes."""
 
@@ -169,11 +170,18 @@ class CgroupDriver:
     def open_bases(self, stack: contextlib.ExitStack) -> list[int]:
         """Make and open the lab's own folders, in the order of `bases`; `stack` closes them."""
         self.prepare()
+        self._discard_ahead()
         found = []
         for base in self.bases:
             found.append(os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             stack.callback(os.close, found[-1])
         return found
+
+    def _discard_ahead(self) -> None:
+        """Remove what killed shims had made ahead; a living one whose folder goes does without."""
+        for name in self._all_names():
+            if name.startswith(_AHEAD):
+                self._group(name).remove_nowait()
 
     def order(self, name: str, limits: ResourceLimits | None = None) -> GroupOrder:
         """What to do for a new group with `limits`. Raises InvalidParameter for a bad value.
@@ -322,7 +330,10 @@ class CgroupDriver:
     # All of a lab's groups ---------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """Names of the groups that exist in any hierarchy."""
+        """Names of the groups that exist in any hierarchy, without those made ahead (`~`)."""
+        return [name for name in self._all_names() if not name.startswith(_AHEAD)]
+
+    def _all_names(self) -> list[str]:
         found: set[str] = set()
         for base in self.bases:
             with contextlib.suppress(OSError), os.scandir(base) as entries:
@@ -331,7 +342,7 @@ class CgroupDriver:
 
     def clean(self, keep: Collection[str] = (), *, timeout_s: float = 5.0) -> list[str]:
         """Kill and remove this lab's groups except those in `keep`; returns the removed names."""
-        removed = [name for name in self.names() if name not in keep]
+        removed = [name for name in self._all_names() if name not in keep]
         for name in removed:
             self._group(name).remove(timeout_s=timeout_s)
         return removed
@@ -347,6 +358,7 @@ class CgroupDriver:
         self._programs.clear()
         deadline = time.monotonic() + timeout_s
         while True:
+            self._discard_ahead()
             gone = [_rmdir(base) for base in self.bases]
             if all(gone) or self.names() or time.monotonic() > deadline:
                 break
