@@ -31,7 +31,7 @@ class ApiError(LabkitError):
     @property
     def sentence(self) -> str:
         """The line Docker's client prints for it."""
-        return f"Error response from daemon: {self.message}"
+        return f"Error response from daemon: {self.message.strip()}"
 
 
 class _ApiInvalid(ApiError, InvalidParameter):

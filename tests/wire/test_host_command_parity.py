@@ -28,7 +28,9 @@ SECTIONS = {
     title.strip(): [line for line in body.strip().splitlines() if line]
     for title, _, body in (part.partition("\n") for part in _LINES.split("\n== ")[1:])
 }
-NEED_NETWORKS = frozenset({"networks", "published ports"})
+NEED_NETWORKS = frozenset(
+    {"networks", "networks that do not go together", "published ports", "run and its flags"}
+)
 # What the real client logs when the engine refuses an archive before it has read all of it.
 _CLOSED_PIPE = re.compile(r'time="<moment>" level=error msg="Can\'t .*\n')
 

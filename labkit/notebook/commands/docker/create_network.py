@@ -9,39 +9,44 @@ from labkit.notebook.commands.flags import Flags
 
 __all__ = ["endpoints"]
 
-# Modes that are not networks of their own.
-_PREDEFINED = frozenset({"default", "bridge", "host", "none", "nat"})
+# Modes that are not networks of a user's own.
+_PREDEFINED = frozenset({"default", "bridge", "host", "none"})
 
 
 def endpoints(flags: Flags) -> tuple[str, dict[str, Any]]:
     """NetworkMode and NetworkingConfig; raises CommandError with the client's sentence."""
     attachments = [dict(item) for item in flags["network"]] or [{"Target": "default"}]
-    seen: set[str] = set()
     configurations: dict[str, Any] = {}
+    seen: set[str] = set()
+    kinds: set[bool] = set()
     for number, attachment in enumerate(attachments):
         name = attachment["Target"]
-        if not name:
+        if not name.strip():
             raise CommandError("no name set for network")
         is_user_defined = name not in _PREDEFINED and not name.startswith("container:")
-        if not is_user_defined and len(attachments) > 1 and name not in ("default", "bridge"):
+        kinds.add(is_user_defined)
+        if number == 0:
+            _merge_flags(flags, attachment, is_user_defined)
+        if attachment.get("Aliases") and not is_user_defined:
             raise CommandError(
-                "conflicting options: cannot attach both user-defined and "
-                "non-user-defined network-modes"
+                "network-scoped aliases are only supported for user-defined networks"
             )
         if name in seen:
             raise CommandError(f'network "{name}" is specified multiple times')
         seen.add(name)
-        if number == 0:
-            _merge_flags(flags, attachment, name, is_user_defined)
-        if name not in ("host", "none") and not name.startswith("container:"):
+        joins_none = name in ("host", "none") or name.startswith("container:")
+        has_options = any(value for key, value in attachment.items() if key != "Target")
+        if number or not joins_none or has_options:
             configurations[name] = _endpoint(attachment)
-    first = attachments[0]["Target"]
-    return first, {"EndpointsConfig": configurations}
+    if len(kinds) > 1:
+        raise CommandError(
+            "conflicting options: cannot attach both user-defined and "
+            "non-user-defined network-modes"
+        )
+    return attachments[0]["Target"], {"EndpointsConfig": configurations}
 
 
-def _merge_flags(
-    flags: Flags, attachment: dict[str, Any], name: str, is_user_defined: bool
-) -> None:
+def _merge_flags(flags: Flags, attachment: dict[str, Any], is_user_defined: bool) -> None:
     """The single-network flags belong to the first network."""
     pairs = (("network-alias", "Aliases"), ("ip", "ip"), ("ip6", "ip6"))
     for flag, key in (*pairs, ("mac-address", "mac-address"), ("link-local-ip", "link-local-ip")):
@@ -56,7 +61,6 @@ def _merge_flags(
         attachment[key] = flags[flag]
     if flags["link"] and is_user_defined:
         attachment["Links"] = flags["link"]
-    del name
 
 
 def _per_network(flag: str) -> str:
