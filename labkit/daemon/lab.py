@@ -97,9 +97,9 @@ class Lab:
 
     @property
     def nodes(self) -> list[Json]:
-        """The default host, and every simulated one, as GET /v1/nodes has them."""
+        """The hosts with an engine, as GET /v1/nodes has them: the default one first."""
         if self._fleet is not None:
-            return self._fleet.nodes.to_json()
+            return [node for node in self._fleet.nodes.to_json() if node["docker_socket"]]
         first = {"name": self.node, "mode": self.mode, "status": "running"}
         return [{**first, "docker_socket": str(self.paths.docker_socket)}]
 
