@@ -26,7 +26,7 @@ from labkit.host.image.model import Image, check_config
 from labkit.host.image.reference import parse
 from labkit.host.image.registry.client import INDEX_TYPES
 from labkit.host.image.registry.download import choose_platform
-from labkit.host.image.registry.upload import manifest_of
+from labkit.host.image.registry.upload import OCI_TYPES, manifest_of
 from labkit.host.image.store import ImageStore
 from labkit.host.image.tarread import TarReader
 from labkit.host.image.tarwrite import TarWriter
@@ -83,7 +83,7 @@ def _plan(
     manifests: list[Any] = []
     blobs: dict[str, bytes] = {}
     for image, tags in chosen:
-        media_type, manifest = manifest_of(store, image)
+        media_type, manifest = manifest_of(store, image, types=OCI_TYPES)
         layers = [item["digest"] for item in json.loads(manifest)["layers"]]
         blobs[digest_of(manifest)] = manifest
         blobs.update(dict.fromkeys([image.id, *layers], b""))

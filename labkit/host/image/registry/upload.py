@@ -21,7 +21,7 @@ from labkit.host.image.registry.client import RegistryClient
 from labkit.host.image.registry.options import RegistryOptions
 from labkit.host.image.store import ImageStore
 
-__all__ = ["manifest_of", "push"]
+__all__ = ["DOCKER_TYPES", "OCI_TYPES", "ManifestTypes", "manifest_of", "push"]
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -33,6 +33,23 @@ Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestTypes:
+    """Media types of a manifest and of what it names."""
+
+    manifest: str
+    config: str
+    layer: str
+
+
+DOCKER_TYPES = ManifestTypes(_MANIFEST, _CONFIG, _LAYER)
+OCI_TYPES = ManifestTypes(
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class _Blob:
     digest: str
     size: int
@@ -40,10 +57,13 @@ class _Blob:
     """Twelve digits of the diff-id, which is what Docker shows for a layer on its way out."""
 
 
-def manifest_of(store: ImageStore, image: Image) -> tuple[str, bytes]:
+def manifest_of(
+    store: ImageStore, image: Image, *, types: ManifestTypes = DOCKER_TYPES
+) -> tuple[str, bytes]:
     """(media type, bytes) of the image's manifest: the one it came with, else a new one.
 
-    Raises SystemFailure when a layer's archive is not in the store any more.
+    A new one is of Docker's types, as Docker pushes it, or of `types`. Raises SystemFailure when a
+    layer's archive is not in the store any more.
     """
     for digest, role, media_type in store.index.image_blobs(image.id):
         if role == "manifest" and store.blobs.find(digest) is not None:
@@ -58,13 +78,13 @@ def manifest_of(store: ImageStore, image: Image) -> tuple[str, bytes]:
         )
         if blob is None:
             raise SystemFailure(f"the archive of layer {diff_id} is not in the store")
-        layers.append({"mediaType": _LAYER, "size": blob.size, "digest": blob.digest})
+        layers.append({"mediaType": types.layer, "size": blob.size, "digest": blob.digest})
     config_size = store.blobs.path(image.id).stat().st_size
-    return _MANIFEST, canonical_json(
+    return types.manifest, canonical_json(
         {
             "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "config": {"mediaType": _CONFIG, "size": config_size, "digest": image.id},
+            "mediaType": types.manifest,
+            "config": {"mediaType": types.config, "size": config_size, "digest": image.id},
             "layers": layers,
         }
     )
