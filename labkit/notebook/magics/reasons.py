@@ -28,6 +28,7 @@ REASONS: dict[str, str] = {
     "create namespaces": "One system call makes the process and its new namespaces together: this is the moment a container begins.",
     "make control groups": "The groups that will count and limit the container are made while, on another core, its root is being built.",
     "open control groups": "An exec joins the container's groups, so that its limits hold for the new process too.",
+    "foreign runtime creates": "With `--runtime crun` or `runc` that program makes the container; the shim adopts the process it leaves.",
     "map user ids": "Only somebody outside may say which ids the new user namespace's root stands for.",
     "enter the container": "An exec makes no new namespaces: it joins those of the container's first process.",
     "prepare log and socket": "The shim, not the daemon, owns the output: the daemon may restart and no line is lost.",

@@ -173,6 +173,18 @@ class ForeignRuntime:
             (directory / "rootfs").rmdir()
         for each in ("config.json", "pid"):
             (directory / each).unlink(missing_ok=True)
+        self._remove_parents()
+
+    def _remove_parents(self) -> None:
+        """Folders above the container's in hierarchies that we do not use, but the runtime does."""
+        ours = set(self.cgroups.bases)
+        with contextlib.suppress(OSError), os.scandir("/sys/fs/cgroup") as mounts:
+            for mount in mounts:
+                parent = Path(mount.path, "labkit", self.cgroups.instance)
+                if parent not in ours:
+                    with contextlib.suppress(OSError):
+                        parent.rmdir()
+                        parent.parent.rmdir()
 
     async def recover(self, directory: Path) -> Shim | ExitStatus:
         """As Runtime.recover."""
