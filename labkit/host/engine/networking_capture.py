@@ -58,7 +58,7 @@ class Captures:
             raise Unsupported("cannot capture packets: this lab host has no network of its own")
         target, text = str(body.get("target") or ""), str(body.get("filter") or "")
         wanted = parse_filter(text)
-        packets, seconds = body.get("packets") or 2000, body.get("seconds") or 60
+        packets, seconds = body.get("packets", 2000), body.get("seconds", 60)
         if not isinstance(packets, int) or not 0 < packets <= _PACKETS_MAX:
             raise InvalidParameter(f"packets must be between 1 and {_PACKETS_MAX}")
         if not isinstance(seconds, int | float) or not 0 < seconds <= _DURATION_S_MAX:
@@ -170,6 +170,16 @@ class Captures:
             return await plumbing.worker.run(plumbing.namespace, work)
         return []
 
+    def _bound(self) -> set[tuple[str, int]]:
+        """Ports published on one address only."""
+        return {
+            (row["host"], row["host_port"])
+            for endpoints in self._context.networks.by_container.values()
+            for endpoint in endpoints.values()
+            for row in endpoint.ports
+            if row["host"] not in ("0.0.0.0", "::")  # noqa: S104
+        }
+
     async def flows(self, identifier: str) -> Json:
         """Each packet's hops, and the rules that were in force."""
         from labkit.host.network.flow import flows
@@ -184,7 +194,7 @@ class Captures:
         }
         return {
             **capture.describe(),
-            "flows": flows(capture, rules, drops),
+            "flows": flows(capture, rules, drops, self._bound()),
             "rules": [
                 {"chain": rule.chain, "text": rule.text, "packets": rule.packets,
                  "bytes": rule.bytes}

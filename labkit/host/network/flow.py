@@ -8,7 +8,7 @@ next is what the host did to it, and the rule that does such things is named fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from labkit.host.network.capture import Capture, Captured
@@ -61,27 +61,33 @@ def _headers(found: Captured) -> Json:
     return result
 
 
-def _changes(before: Json, after: Json, rules: Sequence[RuleText]) -> list[Json]:
+def _changes(
+    before: Json, after: Json, rules: Sequence[RuleText], bound: Collection[tuple[str, int]]
+) -> list[Json]:
     found = []
+    asked = (before.get("ip", {}).get("dst"), before.get("l4", {}).get("dst_port"))
+    version = "6" if ":" in str(asked[0]) else "4"
+    published = f"@ports_at{version}" if asked in bound else f"@ports{version}"
     for layer, fields in after.items():
         for name, value in fields.items():
             old = before.get(layer, {}).get(name)
             if old is None or old == value:
                 continue
-            by, rule = _reason(layer, name, rules)
+            by, rule = _reason(layer, name, rules, published)
             found.append(
                 {"field": f"{layer}.{name}", "before": old, "after": value, "by": by, "rule": rule}
             )
     return found
 
 
-def _reason(layer: str, name: str, rules: Sequence[RuleText]) -> tuple[str, str]:
+def _reason(layer: str, name: str, rules: Sequence[RuleText], published: str) -> tuple[str, str]:
+    """What makes such a change, and the rule in force that does."""
     if layer == "eth":
         return "routing: the next link has other ends", ""
     if name == "ttl":
         return "routing: each router takes one", ""
     if name in ("dst", "dst_port"):
-        rule = next((rule for rule in rules if "dnat" in rule.text and "map" in rule.text), None)
+        rule = next((rule for rule in rules if rule.text.endswith(f"map {published}")), None)
         return "dnat (prerouting or output)", rule.text if rule is not None else ""
     rule = next((rule for rule in rules if rule.text.endswith("masquerade")), None)
     return "masquerade (postrouting)", rule.text if rule is not None else ""
@@ -91,10 +97,12 @@ def flows(
     capture: Capture,
     rules: Sequence[RuleText] = (),
     drops: Mapping[int, int] | None = None,
+    bound: Collection[tuple[str, int]] = (),
 ) -> list[Json]:
     """Every packet with its hops, in order of first sight.
 
-    `drops` tells how many packets each rule (by handle) has dropped during the capture.
+    `drops` tells how many packets each rule (by handle) has dropped during the capture, `bound`
+    which ports are published on one address only.
     """
     groups: list[tuple[tuple[Any, ...], list[Captured]]] = []
     latest: dict[tuple[Any, ...], int] = {}
@@ -113,7 +121,7 @@ def flows(
         latest[key] = len(groups)
         groups.append((key, [found]))
     dropping = [rule for rule in rules if (drops or {}).get(rule.handle)]
-    return [_flow(capture, n, hops, rules, dropping) for n, (_, hops) in enumerate(groups)]
+    return [_flow(capture, n, hops, rules, dropping, bound) for n, (_, hops) in enumerate(groups)]
 
 
 def _flow(
@@ -122,6 +130,7 @@ def _flow(
     hops: list[Captured],
     rules: Sequence[RuleText],
     dropping: Sequence[RuleText],
+    bound: Collection[tuple[str, int]],
 ) -> Json:
     rows: list[Json] = []
     before: Json = {}
@@ -137,7 +146,7 @@ def _flow(
                 "interface": hop.interface,
                 "direction": hop.direction,
                 "headers": headers,
-                "changes": _changes(before, headers, rules) if before else [],
+                "changes": _changes(before, headers, rules, bound) if before else [],
             }
         )
         before = headers

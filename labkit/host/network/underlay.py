@@ -6,19 +6,20 @@
         └── nd2 ─────────────────────────────────────────────────────┘
 
 What nodes say to each other crosses it as real packets, and what breaks it is a rule of the node
-that receives: table `inet labkit-chaos`, which students can list (`nft list ruleset`). Delays would
-be netem's work (tc-netem(8)); where the kernel has none they are refused by name.
+that receives: table `inet labkit-chaos`, which students can list (`nft list ruleset`). Delays are
+queues of the node that sends (delays.py); where the kernel has none they are refused by name.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labkit.base.errors import Unsupported
-from labkit.host.network import nft
+from labkit.host.network import delays, nft
 from labkit.host.network.links import (
     add_address,
     add_bridge,
@@ -30,7 +31,7 @@ from labkit.host.network.links import (
     set_link,
 )
 from labkit.host.network.namespaces import NamespaceWorker
-from labkit.host.network.netlink import Message, NetlinkSocket, attribute, nested
+from labkit.host.network.netlink import Message, NetlinkError, NetlinkSocket, attribute, nested
 from labkit.host.network.nft import expr
 
 __all__ = ["BRIDGE", "GATEWAY", "SUBNET", "Damage", "Underlay", "address_of"]
@@ -177,14 +178,29 @@ class Underlay:
 
         await self._worker.run(node, work)
 
-    async def delay(self, node: int, peer: ipaddress.IPv4Address, milliseconds: float) -> None:
-        """Raises Unsupported, naming the packets: see the module's text."""
-        del node
-        raise Unsupported(
-            f"cannot delay packets to {peer} by {milliseconds:g} ms: no delaying queue (netem) is "
-            "used here",
-            hint="messages of the control plane are delayed all the same",
-        )
+    async def delay(self, node: int, peers: Mapping[ipaddress.IPv4Address, float]) -> None:
+        """Delay what this node sends to peers by so many milliseconds, in place of before.
+
+        Raises Unsupported, naming the packets, where the kernel has no such queues.
+        """
+
+        def work() -> None:
+            index = index_of(INTERFACE)
+            with NetlinkSocket() as sock:
+                for message in delays.messages(index, peers):
+                    sock.send([message])
+
+        try:
+            await self._worker.run(node, work)
+        except NetlinkError as error:
+            if not peers or error.code not in (errno.ENOENT, errno.EOPNOTSUPP):
+                raise
+            named = ", ".join(str(peer) for peer in sorted(peers))
+            raise Unsupported(
+                f"cannot delay packets to {named}: this kernel has no delaying queues (netem): "
+                f"{error.message}",
+                hint="messages of the control plane are delayed all the same",
+            ) from error
 
 
 def _losing(peer: ipaddress.IPv4Address, damage: Damage) -> list[bytes]:
