@@ -70,7 +70,7 @@ class Built:
 
 
 _ENTRIES = (
-    CatalogEntry("alpine", "busybox userland in Alpine's clothes", "alpine", "build_alpine"),
+    CatalogEntry("alpine", "busybox in Alpine's clothes, with apk add", "alpine", "build_alpine"),
     CatalogEntry("busybox", "busybox of this machine", "busybox", "build_busybox"),
     CatalogEntry("debian", "this machine's GNU userland", "debian", "build_debian"),
     CatalogEntry("docker", "the docker client", "tools", "build_docker"),

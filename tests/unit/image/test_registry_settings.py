@@ -343,3 +343,19 @@ async def test_pushing_says_where_to_before_it_says_what_is_wrong(store: ImageSt
         await anext(lines)
     with pytest.raises(InvalidParameter, match="cannot push a digest reference"):
         await anext(push(store, "127.0.0.1:9/none@sha256:" + "0" * 64))
+
+
+async def test_a_proxy_is_asked_for_registries_that_are_not_this_machine(
+    store: ImageStore, registry: tuple[FakeRegistry, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, proxy = registry
+    fake.put_image("1", EMPTY)
+    monkeypatch.setenv("http_proxy", f"http://{proxy}")
+    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    options = RegistryOptions(mirrors=(), insecure=("reg.invalid:5000",), attempts=1)
+    await lines_of(store, "reg.invalid:5000/app:1", registry=options)
+    assert store.get("reg.invalid:5000/app:1").origin == "reg.invalid:5000"
+    monkeypatch.setenv("no_proxy", "reg.invalid")
+    with pytest.raises(Unavailable, match="no such host"):
+        await lines_of(store, "reg.invalid:5000/app:2", registry=options)
