@@ -245,26 +245,27 @@ class Fleet:
             namespaces = node.namespaces
             if namespaces is None:
                 continue
-            peers: dict[ipaddress.IPv4Address, Damage] = {}
+            losses: dict[ipaddress.IPv4Address, Damage] = {}
+            delays: dict[ipaddress.IPv4Address, float] = {}
             for wire in bad:
-                source = self.nodes.all.get(wire["from"])
-                if wire["to"] != node.name or source is None or source.record.hollow:
-                    continue
-                address = ipaddress.IPv4Address(source.address)
-                if wire["cut"] or wire["loss"]:
-                    peers[address] = Damage(wire["cut"], wire["loss"])
-                if wire["delay_ms"]:
-                    await _delay(underlay, namespaces.net, address, wire["delay_ms"], notes)
-            try:
-                await underlay.damage(namespaces.net, peers)
-            except LabkitError as error:
-                notes.append(f"packets to {node.name} are not touched: {error.message}")
+                if wire["to"] == node.name and (wire["cut"] or wire["loss"]):
+                    for address in self._underlay_address(wire["from"]):
+                        losses[address] = Damage(wire["cut"], wire["loss"])
+                if wire["from"] == node.name and wire["delay_ms"]:
+                    for address in self._underlay_address(wire["to"]):
+                        delays[address] = wire["delay_ms"]
+            for work in (
+                underlay.damage(namespaces.net, losses),
+                underlay.delay(namespaces.net, delays),
+            ):
+                try:
+                    await work
+                except LabkitError as error:
+                    notes.append(f"{node.name}: {error.message}")
 
-
-async def _delay(
-    underlay: Any, node: int, address: ipaddress.IPv4Address, ms: float, notes: list[str]
-) -> None:
-    try:
-        await underlay.delay(node, address, ms)
-    except LabkitError as error:
-        notes.append(error.message)
+    def _underlay_address(self, name: str) -> list[ipaddress.IPv4Address]:
+        """The address of a real node; none of a hollow one."""
+        node = self.nodes.all.get(name)
+        if node is None or node.record.hollow:
+            return []
+        return [ipaddress.IPv4Address(node.address)]

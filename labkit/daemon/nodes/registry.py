@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import count as count_from
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import Conflict, InvalidParameter, LabkitError, NotFound
@@ -42,7 +43,6 @@ class Nodes:
         self._probe = probe
         self._home = home
         self._file = paths.home / "nodes.json"
-        self._next = 1
         self._turn = asyncio.Lock()
         self.all: dict[str, Node] = {}
         self.underlay: Underlay | None = None
@@ -58,7 +58,6 @@ class Nodes:
         try:
             found = json.loads(await asyncio.to_thread(self._file.read_text))
             records = [NodeRecord(**record) for record in found["nodes"]]
-            self._next = int(found["next"])
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -93,7 +92,7 @@ class Nodes:
 
     def _save(self) -> None:
         records = [asdict(node.record) for node in self.all.values()]
-        write_json(self._file, {"next": self._next, "nodes": records})
+        write_json(self._file, {"nodes": records})
 
     # -- what can be asked for ---------------------------------------------------------------------
 
@@ -124,9 +123,8 @@ class Nodes:
             self._check(wanted, hollow)
             made: list[Node] = []
             try:
-                for name in wanted:
-                    record = NodeRecord(name, self._next, hollow, platform, "running")
-                    self._next += 1
+                for name, number in zip(wanted, self._free_numbers(), strict=False):
+                    record = NodeRecord(name, number, hollow, platform, "running")
                     node = self.all[name] = self._make(record)
                     made.append(node)
                     await node.start()
@@ -168,6 +166,11 @@ class Nodes:
                 f"a lab has at most {HOLLOW_MAX} hollow nodes and {REAL_MAX} others",
                 hint="add --hollow: such a node is an entry without a process",
             )
+
+    def _free_numbers(self) -> Iterator[int]:
+        """Numbers, and with them addresses, that no node has."""
+        taken = {node.record.number for node in self.all.values()}
+        return (number for number in count_from(1) if number not in taken)
 
     def _free_names(self, count: int) -> list[str]:
         if not 1 <= count <= HOLLOW_MAX:

@@ -56,6 +56,14 @@ async def test_a_thousand_hollow_nodes_are_added_listed_and_remembered(
     await again.close()
 
 
+async def test_addresses_of_nodes_that_went_are_given_again(fleet: Fleet) -> None:
+    await fleet.nodes.add(["a", "b", "c"], hollow=True)
+    address = fleet.nodes.get("b").address
+    await fleet.remove_nodes(["b"])
+    (node,) = await fleet.nodes.add(["d"], hollow=True)
+    assert node.address == address
+
+
 async def test_a_node_stops_pauses_and_goes(fleet: Fleet) -> None:
     await fleet.nodes.add(["a", "b"])
     for action, status in (
