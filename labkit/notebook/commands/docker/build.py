@@ -83,12 +83,7 @@ class _Upload:
 def build(call: Call) -> int:
     """Build an image from a Dockerfile."""
     with ExitStack() as stack:
-        try:
-            return _build(call, stack)
-        except InvalidParameter as error:
-            raise CommandError(
-                f"unable to prepare context: {error.message}", hint=error.hint
-            ) from None
+        return _build(call, stack)
 
 
 def _build(call: Call, stack: ExitStack) -> int:
@@ -174,7 +169,11 @@ def _prepared(call: Call, count: Count, stack: ExitStack) -> _Upload:
         pass
     elif is_git_url(source):
         target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="labkit-context-")))
-        folder = checkout(source, target)
+        try:
+            folder = checkout(source, target)
+        except InvalidParameter as error:
+            text = f"unable to prepare context: {error.message}"
+            raise CommandError(text, hint=error.hint) from None
         return _local(folder, folder, dockerfile, given, count)
     elif source.startswith(("http://", "https://")):
         return _from_reader(_downloaded(call, source, stack), dockerfile, count)
