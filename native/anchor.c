@@ -294,6 +294,18 @@ static void keep_only_name(int argc, char **argv) {
     (void)prctl(PR_SET_NAME, "labkit-anchor");
 }
 
+/* The host stands: says so, and holds it until somebody ends us. */
+static _Noreturn void stay(int argc, char **argv, int ready) {
+    keep_only_name(argc, argv);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    (void)!write(ready, "r", 1);
+    close(ready);
+    for (;;)
+        pause();
+}
+
 static int hold(int argc, char **argv) {
     if (argc < 5)
         return 125;
@@ -312,14 +324,31 @@ static int hold(int argc, char **argv) {
         report(ready, &error);
         return 1;
     }
-    keep_only_name(argc, argv);
-    signal(SIGINT, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
-    (void)!write(ready, "r", 1);
-    close(ready);
-    for (;;)
-        pause();
+    stay(argc, argv, ready);
+}
+
+/* Takes the place of an anchor that was killed: the daemon still holds the namespaces open, and with
+ * them everything in them, but only a process can be entered by its pid. */
+static int rejoin(int argc, char **argv) {
+    if (argc < 6)
+        return 125;
+    char node[65];
+    snprintf(node, sizeof node, "%s", argv[2]);
+    const int ready = atoi(argv[3]);
+    struct lk_error error = {0};
+    int rc = 0;
+    (void)fcntl(ready, F_SETFD, FD_CLOEXEC);
+    if (setns(atoi(argv[5]), CLONE_NEWNET) < 0 || setns(atoi(argv[4]), CLONE_NEWNS) < 0)
+        rc = lk_fail(&error, "enter the host's namespaces again", "setns(mnt, net)");
+    else if (unshare(CLONE_NEWUTS) < 0 || sethostname(node, strlen(node)) < 0)
+        rc = lk_fail(&error, "name the host", "%s", node);
+    if (rc < 0) {
+        report(ready, &error);
+        return 1;
+    }
+    close(atoi(argv[4]));
+    close(atoi(argv[5]));
+    stay(argc, argv, ready);
 }
 
 static int enter(int argc, char **argv) {
@@ -481,6 +510,8 @@ int lk_anchor_main(int argc, char **argv) {
     const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "hold") == 0)
         return hold(argc, argv);
+    if (strcmp(word, "rejoin") == 0)
+        return rejoin(argc, argv);
     if (strcmp(word, "enter") == 0)
         return enter(argc, argv);
     if (strcmp(word, "probe") == 0)

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "launch.h"
+
 static void refuse(char *warnings, size_t size, const char *what, int number) {
     const size_t used = strlen(warnings);
     (void)snprintf(warnings + used, size - used, "%s%c%s %d", used ? "\n" : "", LK_GROUP_REFUSED, what,
@@ -19,10 +21,31 @@ static bool is_absence(int number) {
            number == ENODEV || number == EOPNOTSUPP;
 }
 
-static int make_folder(const struct lk_spec *spec, const struct lk_group_folder *folder, int base,
-                       struct lk_group_handles *handles, struct lk_error *error) {
+void lk_groups_prepare(struct lk_ground *ground) {
+    if (ground->unified)
+        return;
+    (void)snprintf(ground->spare_group, sizeof ground->spare_group, "~%d", getpid());
+    for (size_t i = 0; i < ground->base_count; i++)
+        (void)mkdirat(ground->bases[i], ground->spare_group, 0755);
+}
+
+void lk_groups_discard(const struct lk_ground *ground) {
+    for (size_t i = 0; ground->spare_group[0] != 0 && i < ground->base_count; i++)
+        (void)unlinkat(ground->bases[i], ground->spare_group, AT_REMOVEDIR);
+}
+
+static int make_folder(const struct lk_ground *ground, int base, const char *name) {
+    if (ground->spare_group[0] != 0 && renameat(base, ground->spare_group, base, name) == 0)
+        return 0;
+    return mkdirat(base, name, 0755) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+static int open_folder(const struct lk_spec *spec, const struct lk_ground *ground,
+                       const struct lk_group_folder *folder, struct lk_group_handles *handles,
+                       struct lk_error *error) {
+    const int base = ground->bases[folder->base];
     char tasks[300];
-    if (folder->flags & LK_GROUP_MAKE && mkdirat(base, spec->group_name, 0755) < 0 && errno != EEXIST)
+    if (folder->flags & LK_GROUP_MAKE && make_folder(ground, base, spec->group_name) < 0)
         return lk_fail(error, "make control groups", "%s", spec->group_name);
     if (folder->flags & LK_GROUP_UNIFIED) {
         handles->directory = openat(base, spec->group_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -36,13 +59,13 @@ static int make_folder(const struct lk_spec *spec, const struct lk_group_folder 
     return 0;
 }
 
-static int make_folders(const struct lk_spec *spec, const int *bases, size_t base_count,
+static int open_folders(const struct lk_spec *spec, const struct lk_ground *ground,
                         struct lk_group_handles *handles, struct lk_error *error) {
     for (size_t i = 0; i < spec->group_folder_count; i++) {
         const struct lk_group_folder *folder = &spec->group_folders[i];
-        if (folder->base >= base_count)
+        if (folder->base >= ground->base_count)
             return lk_fail_with(error, EBADMSG, "make control groups", "hierarchy %u", folder->base);
-        const int status = make_folder(spec, folder, bases[folder->base], handles, error);
+        const int status = open_folder(spec, ground, folder, handles, error);
         if (status < 0)
             return status;
     }
@@ -86,7 +109,7 @@ static void attach_program(const struct lk_spec *spec, int directory, char *warn
         refuse(warnings, size, "p", errno);
 }
 
-int lk_groups_make(const struct lk_spec *spec, const int *bases, size_t base_count,
+int lk_groups_make(const struct lk_spec *spec, const struct lk_ground *ground,
                    struct lk_timeline *timeline, struct lk_group_handles *handles, char *warnings,
                    size_t size, struct lk_error *error) {
     *handles = (struct lk_group_handles){.directory = -1};
@@ -101,9 +124,9 @@ int lk_groups_make(const struct lk_spec *spec, const int *bases, size_t base_cou
                  spec->group_folders[0].flags & LK_GROUP_MAKE ? "make control groups" : "open control groups",
                  spec->group_folders[0].flags & LK_GROUP_MAKE ? "mkdirat(), write()" : "openat()",
                  "%zu hierarchies, %zu settings", spec->group_folder_count, spec->group_write_count);
-    int status = make_folders(spec, bases, base_count, handles, error);
+    int status = open_folders(spec, ground, handles, error);
     if (status == 0)
-        status = write_settings(spec, bases, warnings, size, error);
+        status = write_settings(spec, ground->bases, warnings, size, error);
     if (status == 0 && spec->group_program >= 0 && handles->directory >= 0)
         attach_program(spec, handles->directory, warnings, size);
     return lk_end(step, status);

@@ -20,8 +20,14 @@ struct lk_group_handles {
  * device program, then a blank and the errno. The daemon has the sentence for it. */
 enum { LK_GROUP_REFUSED = 1 };
 
-/* `bases` are the lab's own folders, in the order that the spec's numbers count. */
-int lk_groups_make(const struct lk_spec *spec, const int *bases, size_t base_count,
+struct lk_ground;
+
+/* Makes ready folders that lk_groups_make() gives the name it needs; v2 cannot rename its own. */
+void lk_groups_prepare(struct lk_ground *ground);
+/* Removes them again, when nobody took them. */
+void lk_groups_discard(const struct lk_ground *ground);
+/* Makes, or enters, the group of the spec and limits it. */
+int lk_groups_make(const struct lk_spec *spec, const struct lk_ground *ground,
                    struct lk_timeline *timeline, struct lk_group_handles *handles, char *warnings,
                    size_t size, struct lk_error *error);
 void lk_groups_close(struct lk_group_handles *handles);

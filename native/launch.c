@@ -219,8 +219,7 @@ static int serve_child(const struct lk_spec *spec, struct lk_timeline *timeline,
                        const struct lk_launched *launched, int sync, bool late, struct lk_error *error) {
     int status = map_users(spec, timeline, launched->pid, sync, error);
     if (status == 0 && late)
-        status = lk_groups_make(spec, ground->bases, ground->base_count, timeline, groups, warnings,
-                                LK_WARNINGS, error);
+        status = lk_groups_make(spec, ground, timeline, groups, warnings, LK_WARNINGS, error);
     if (status == 0 && groups->task_count > 0 &&
         lk_send_fds(sync, (char[]){LK_SYNC_GROUPS}, 1, groups->tasks, groups->task_count, 0) < 0)
         status = lk_fail(error, "join cgroups", "tell the child");
@@ -246,8 +245,7 @@ static int start(const struct lk_spec *spec, struct lk_timeline *timeline, const
     /* On v2 the child is born in its group, on v1 it joins when the shim has made it. */
     const bool unified = spec->group_folder_count > 0 && spec->group_folders[0].flags & LK_GROUP_UNIFIED;
     int status = 0;
-    if (unified && (status = lk_groups_make(spec, ground->bases, ground->base_count, timeline, groups,
-                                            warnings, LK_WARNINGS, error)) < 0)
+    if (unified && (status = lk_groups_make(spec, ground, timeline, groups, warnings, LK_WARNINGS, error)) < 0)
         return status;
     const int directory = groups->directory >= 0 ? groups->directory : spec->basics.cgroup_fd;
     if (directory >= 0) {

@@ -12,6 +12,8 @@ struct lk_ground {
     int spare_network;            /* a namespace made ahead (network.h) */
     int bases[LK_BASES_MAX];      /* the lab's own cgroup folders */
     size_t base_count;
+    bool unified;                 /* the one base is the v2 tree's */
+    char spare_group[32];         /* v1: a folder below each base, made ahead; empty: none */
 };
 
 /* What the shim keeps of a started process; -1 where there is none. */

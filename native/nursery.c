@@ -57,6 +57,7 @@ static int set_up(int control, struct lk_ground *ground) {
         first = 2;
     }
     ground->base_count = setup.base_count;
+    ground->unified = setup.unified;
     for (size_t i = 0; i < ground->base_count; i++)
         if ((ground->bases[i] = lk_keep_high(fds[first + i])) < 0)
             return -errno;
@@ -85,7 +86,7 @@ static void bear(int control, struct lk_ground *ground, uint32_t flags) {
         if (dup3(socket, LK_CONTROL_FD, O_CLOEXEC) < 0)
             _exit(1);
         (void)close(socket);
-        lk_shim_serve(LK_CONTROL_FD, ground, flags & LK_NURSERY_NETWORK);
+        lk_shim_serve(LK_CONTROL_FD, ground, flags & LK_NURSERY_CONTAINER);
     }
     if (pid < 0)
         reply.status = -errno;

@@ -18,9 +18,9 @@
 #include "launch.h"
 
 struct lk_nursery_setup {
-    uint32_t version, has_host, base_count;
+    uint32_t version, has_host, base_count, unified;
 };
-enum { LK_NURSERY_NETWORK = 1 << 0 }; /* with a network namespace ready as well */
+enum { LK_NURSERY_CONTAINER = 1 << 0 }; /* with a network namespace and control groups as well */
 struct lk_nursery_request {
     uint32_t flags;
 };
@@ -32,4 +32,4 @@ struct lk_nursery_reply {
 int lk_keep_high(int fd);
 
 /* A ready shim's life; `socket` is its end. Ends the process. */
-_Noreturn void lk_shim_serve(int socket, struct lk_ground *ground, bool network);
+_Noreturn void lk_shim_serve(int socket, struct lk_ground *ground, bool container);

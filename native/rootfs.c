@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "path.h"
@@ -90,15 +91,11 @@ static int configure(int fs, const char *data, struct lk_error *error) {
     return 0;
 }
 
-int lk_mount_new(int target, const char *type, const char *data, unsigned attributes,
-                 struct lk_error *error) {
+/* A new file system attached to an open target; returns its root,
+ * or a negative errno: ENOSYS on kernels before 5.2. */
+static int attach_new(int target, const char *type, const char *data, unsigned attributes,
+                      struct lk_error *error) {
     LK_FD fs = sys_fsopen(type);
-    if (fs < 0 && errno == ENOSYS) {
-        struct lk_fd_path path;
-        if (mount(type, lk_fd_path(&path, target), type, old_flags(attributes), data) < 0)
-            return lk_fail(error, "mount", "%s", type);
-        return 0;
-    }
     if (fs < 0)
         return lk_fail(error, "mount", "%s", type);
     /* The name in the first column of mount(8), as other runtimes give it. */
@@ -111,6 +108,17 @@ int lk_mount_new(int target, const char *type, const char *data, unsigned attrib
     LK_FD made = sys_fsmount(fs, attributes);
     if (made < 0 || sys_move_mount(made, target) < 0)
         return fail_fs(error, fs, "mount", type);
+    return lk_take_fd(&made);
+}
+
+int lk_mount_new(int target, const char *type, const char *data, unsigned attributes,
+                 struct lk_error *error) {
+    LK_FD made = attach_new(target, type, data, attributes, error);
+    if (made != -ENOSYS)
+        return made < 0 ? made : 0;
+    struct lk_fd_path path;
+    if (mount(type, lk_fd_path(&path, target), type, old_flags(attributes), data) < 0)
+        return lk_fail(error, "mount", "%s", type);
     return 0;
 }
 
@@ -142,7 +150,20 @@ int lk_detach_propagation(const struct lk_spec *spec, struct lk_timeline *timeli
     return 0;
 }
 
-/* overlayfs gained one option per layer in Linux 6.5; before that all lowers share one string. */
+/* overlayfs gained one option per layer in Linux 6.5; before that all lowers share one string. Older
+ * kernels are not asked: they write a refused option into their log, once for every container. */
+static bool takes_layers(void) {
+    struct utsname name;
+    int major = 0, minor = 0;
+    if (uname(&name) < 0)
+        return false;
+    char *end;
+    major = (int)strtol(name.release, &end, 10);
+    if (*end == '.')
+        minor = (int)strtol(end + 1, NULL, 10);
+    return major > 6 || (major == 6 && minor >= 5);
+}
+
 static int overlay_layers(int fs, const struct lk_spec *spec) {
     for (size_t i = 0; i < spec->lower_count; i++)
         if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", spec->lowers[i]) < 0)
@@ -219,7 +240,7 @@ static int overlay_old(const struct lk_spec *spec, const char *mountpoint, struc
 static int mount_overlay(const struct lk_spec *spec, struct lk_error *error) {
     /* Only this process sees the mount, so any folder will do to attach it to. */
     const char *mountpoint = spec->root[0] ? spec->root : spec->upper[0] ? spec->upper : spec->lowers[0];
-    LK_FD fs = sys_fsopen("overlay");
+    LK_FD fs = takes_layers() ? sys_fsopen("overlay") : -1;
     if (fs >= 0 && overlay_layers(fs, spec) == 0) {
         LK_FD made = sys_fsmount(fs, 0);
         LK_FD target = open(mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -420,9 +441,20 @@ int lk_make_mounts(const struct lk_spec *spec, int root, size_t first, size_t en
     return 0;
 }
 
+/* All hidden folders show one empty file system; the first of them gets it new. */
+static int mask_folder(int target, int *empty, struct lk_error *error) {
+    if (*empty >= 0)
+        return lk_attach_copy(*empty, target, 0, false, error);
+    *empty = attach_new(target, "tmpfs", "size=0k", MOUNT_ATTR_RDONLY, error);
+    if (*empty == -ENOSYS)
+        return lk_mount_new(target, "tmpfs", "size=0k", MOUNT_ATTR_RDONLY, error);
+    return *empty < 0 ? *empty : 0;
+}
+
 /* A file is hidden by the null device, a folder by an empty read-only file system. */
 static int mask_paths(const struct lk_spec *spec, int root, struct lk_error *error) {
     LK_FD null = open("/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    LK_FD empty = -1;
     struct stat found;
     if (null < 0 || fstat(null, &found) < 0)
         return lk_fail(error, "mask paths", "/dev/null");
@@ -435,7 +467,7 @@ static int mask_paths(const struct lk_spec *spec, int root, struct lk_error *err
         if (target < 0 || fstat(target, &found) < 0)
             return lk_fail(error, "mask paths", "%s", spec->masked[i]);
         const int status = S_ISDIR(found.st_mode)
-                               ? lk_mount_new(target, "tmpfs", "size=0k", MOUNT_ATTR_RDONLY, error)
+                               ? mask_folder(target, &empty, error)
                                : lk_attach_copy(null, target, 0, false, error);
         if (status < 0)
             return status;

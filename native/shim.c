@@ -77,14 +77,17 @@ static void close_passed(struct lk_shim *shim) {
         lk_close_fd(&shim->spec.joins[i].fd);
     for (size_t i = 0; i < shim->spec.cgroup_count; i++)
         lk_close_fd(&shim->spec.cgroups[i]);
+    lk_groups_discard(shim->ground); /* that are left, if these were not the ones needed */
     for (size_t i = 0; i < shim->ground->base_count; i++)
         lk_close_fd(&shim->ground->bases[i]);
 }
 
 /* All that can be done without knowing what will be started. */
-static int prepare(struct lk_shim *shim, int socket, bool network, struct lk_error *error) {
-    if (network)
+static int prepare(struct lk_shim *shim, int socket, bool container, struct lk_error *error) {
+    if (container) {
         shim->ground->spare_network = lk_spare_network();
+        lk_groups_prepare(shim->ground);
+    }
     shim->epoll = epoll_create1(EPOLL_CLOEXEC);
     shim->streams.epoll = shim->epoll;
     shim->streams.log = &shim->log;
@@ -103,13 +106,15 @@ static int prepare(struct lk_shim *shim, int socket, bool network, struct lk_err
 
 /* Sleeps until there is something to start. Free numbers are given out in ascending order, so what
  * comes has the numbers that the spec counts on; that is checked all the same. */
-static int await_spec(int socket, struct lk_error *error) {
+static int await_spec(const struct lk_shim *shim, int socket, struct lk_error *error) {
     int fds[LK_FDS_MAX];
     size_t count;
     char byte;
     const ssize_t size = lk_receive_fds(socket, &byte, 1, fds, LK_FDS_MAX, &count, 0);
-    if (size == 0)
-        _exit(0); /* nobody will ever want us */
+    if (size == 0) { /* nobody will ever want us */
+        lk_groups_discard(shim->ground);
+        _exit(0);
+    }
     if (size != 1 || count == 0)
         return lk_fail_with(error, EPROTO, "begin", "no descriptors came");
     for (size_t i = 0; i < count; i++)
@@ -152,7 +157,7 @@ static int begin(struct lk_shim *shim, struct lk_error *error) {
     return 0;
 }
 
-_Noreturn void lk_shim_serve(int socket, struct lk_ground *ground, bool network) {
+_Noreturn void lk_shim_serve(int socket, struct lk_ground *ground, bool container) {
     static struct lk_shim shim;
     struct lk_error error = {0};
     shim.ground = ground;
@@ -165,7 +170,7 @@ _Noreturn void lk_shim_serve(int socket, struct lk_ground *ground, bool network)
     for (int i = 0; i < LK_CLIENTS_MAX; i++)
         shim.streams.clients[i].fd = -1;
     (void)signal(SIGCHLD, SIG_DFL); /* the nursery does not wait for its children, we do */
-    if (prepare(&shim, socket, network, &error) < 0 || await_spec(socket, &error) < 0 ||
+    if (prepare(&shim, socket, container, &error) < 0 || await_spec(&shim, socket, &error) < 0 ||
         begin(&shim, &error) < 0)
         lk_shim_fail(&shim, &error);
     else

@@ -44,10 +44,8 @@ async def settle(found: Shim | ExitStatus) -> ExitStatus:
     """The end of a recovered process, brought about if it still runs."""
     if isinstance(found, ExitStatus):
         return found
-    assert process_state(found.init_pid)
     await found.release()
-    if not found.has_exited:
-        await asyncio.sleep(0)
+    with contextlib.suppress(ProcessLookupError):  # it may come to its end by itself meanwhile
         found.signal_now(signal.SIGKILL)
     status = await asyncio.wait_for(found.wait(), 10)
     await found.cleanup()

@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING
 
 from labkit.base.errors import InvalidParameter, SystemFailure
 from labkit.host.isolation.cgroups import devices
+from labkit.host.isolation.cgroups.folders import (
+    inherit_cpuset,
+    initial_user_namespace,
+    move_processes,
+    rmdir,
+)
 from labkit.host.isolation.cgroups.group import OTHER_NAMES, Cgroup, write_file
 from labkit.host.isolation.cgroups.layout import WANTED_V2, CgroupKind, Layout, find_layout
 from labkit.host.isolation.cgroups.limits import (
@@ -131,7 +137,7 @@ class CgroupDriver:
             (base / _TOP / self.instance).mkdir(parents=True, exist_ok=True)
         ours = base.name.startswith(f"{_TOP}-") or base == self.layout.unified
         if ours and (base / "cgroup.type").exists():
-            _move_processes(base, base / DAEMON_LEAF)
+            move_processes(base, base / DAEMON_LEAF)
         if (base / "cgroup.type").exists() and (base / "cgroup.procs").read_text().strip():
             return frozenset()
         given: set[str] = set()
@@ -160,7 +166,7 @@ class CgroupDriver:
                 base.mkdir(parents=True, exist_ok=True)
             if "cpuset" in self._v1:
                 # A new v1 cpuset is empty, and nothing may join it; children are born like this.
-                _inherit_cpuset(self._v1["cpuset"], levels=2)
+                inherit_cpuset(self._v1["cpuset"], levels=2)
                 write_file(self._v1["cpuset"] / "cgroup.clone_children", "1")
         except OSError as error:
             raise SystemFailure(
@@ -261,7 +267,7 @@ class CgroupDriver:
 
     def sentences(self, order: GroupOrder, lines: Iterable[str]) -> tuple[list[str], list[str]]:
         """A shim's warnings, translated: those about the group, and the rest as they are."""
-        unprivileged = os.geteuid() != 0 or not _initial_user_namespace()
+        unprivileged = os.geteuid() != 0 or not initial_user_namespace()
         return refused_sentences(order, lines, unprivileged=unprivileged)
 
     def create(self, name: str, limits: ResourceLimits | None = None) -> Cgroup:
@@ -359,56 +365,10 @@ class CgroupDriver:
         deadline = time.monotonic() + timeout_s
         while True:
             self._discard_ahead()
-            gone = [_rmdir(base) for base in self.bases]
+            gone = [rmdir(base) for base in self.bases]
             if all(gone) or self.names() or time.monotonic() > deadline:
                 break
             time.sleep(0.005)
         for base in self.bases:
-            _rmdir(base.parent)  # another lab may still use it
+            rmdir(base.parent)  # another lab may still use it
         return all(gone)
-
-
-def _rmdir(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _inherit_cpuset(folder: Path, *, levels: int) -> None:
-    """A new v1 cpuset is empty, and nothing may join it: fill it in from above."""
-    chain: Iterable[Path] = reversed([folder, *folder.parents][:levels])
-    for level in chain:
-        for name in ("cpuset.cpus", "cpuset.mems"):
-            with contextlib.suppress(OSError):
-                if not (level / name).read_text().strip():
-                    write_file(level / name, (level.parent / name).read_text().strip())
-
-
-def _move_processes(source: Path, leaf: Path) -> None:
-    """Move every process of `source` into `leaf`, as long as new ones appear (but not for ever)."""
-    with contextlib.suppress(OSError):
-        leaf.mkdir(exist_ok=True)
-    for _ in range(20):
-        try:
-            pids = (source / "cgroup.procs").read_text().split()
-        except OSError:
-            return
-        if not pids:
-            return
-        for pid in pids:
-            with contextlib.suppress(OSError):  # it has ended, or belongs to somebody else
-                write_file(leaf / "cgroup.procs", pid)
-        time.sleep(0.001)
-
-
-def _initial_user_namespace() -> bool:
-    """Whether this process is in the machine's own user namespace (its map is the identity)."""
-    try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
-            return file.read().split() == ["0", "0", "4294967295"]
-    except OSError:
-        return True
