@@ -51,7 +51,7 @@ def endpoints_for(context: Context, definition: Definition) -> dict[str, Endpoin
     found = context.networks.get(main)
     first = found.name if found is not None else main
     ordered = {first: asked.pop(first, EndpointConfig()), **asked}
-    if first in ("host", "none") and len(ordered) > 1:
+    if len(ordered) > 1 and not {"host", "none"}.isdisjoint(ordered):
         raise InvalidParameter(
             "conflicting options: cannot attach both user-defined and non-user-defined "
             "network-modes"
