@@ -383,11 +383,14 @@ async def run_probe(
     """
     config = ExecConfig(cmd=argv, attach_stdout=True, attach_stderr=True)
     process = Exec(new_id(), container, config, started=True)
+    words = process.words
+    await context.container_event(container, f"exec_create: {words}", execID=process.id)
     async with container.lock:
         _check_container(container)
         shim, session = await _launch_attached(
             context, process, None, stdin=False, stdout=True, stderr=True
         )
+    await context.container_event(container, f"exec_start: {words}", execID=process.id)
     try:
         output = await _collect(session, limit_bytes)
         status = await shim.wait()

@@ -178,9 +178,10 @@ async def stats(context: Context, reference: str) -> Json:
         "precpu_stats": _empty_cpu(),
         "memory_stats": {},
     }
-    if container.shim is None or not container.state.is_live:
+    shim = container.shim
+    if shim is None or not container.state.is_live:
         return base
-    counters: CgroupStats = await asyncio.to_thread(container.shim.stats)
+    counters: CgroupStats = await asyncio.to_thread(shim.stats)
     base |= {
         "read": format_time(counters.read_at_ns or time.time_ns()),
         "pids_stats": {"current": counters.pids_current, "limit": counters.pids_limit or _NO_LIMIT},
@@ -188,7 +189,7 @@ async def stats(context: Context, reference: str) -> Json:
         "cpu_stats": _cpu(counters),
         "memory_stats": _memory(counters),
     }
-    networks = await asyncio.to_thread(_networks, container.shim.init_pid)
+    networks = await asyncio.to_thread(_networks, shim.init_pid)
     if networks and container.host.network_mode not in ("host", "none"):
         base["networks"] = networks
     return base

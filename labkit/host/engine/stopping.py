@@ -84,7 +84,7 @@ async def _send(context: Context, container: Container, number: int) -> None:
     assert container.shim is not None
     try:
         await container.shim.signal(number)
-    except ProcessLookupError:
+    except (ProcessLookupError, Conflict):
         return  # it has just ended; the watcher is about to say so
     if container.state.status == "paused":
         await container.shim.resume()
