@@ -15,6 +15,7 @@ from labkit.daemon.boxes import BoxRegistry
 from labkit.daemon.ground import Ground
 from labkit.daemon.hosts import Host, open_host, remove_folder
 from labkit.daemon.identity import ENGINE_VERSION
+from labkit.daemon.keeper import AnchorKeeper
 from labkit.host.isolation.cgroups import CgroupDriver
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Lab:
         self._ending: asyncio.Task[int] | None = None
         self._fleet: Fleet | None = None
         self._fleet_turn = asyncio.Lock()
+        self._keeper: AnchorKeeper | None = None
 
     @property
     def mode(self) -> str:
@@ -80,6 +82,8 @@ class Lab:
             _LOG.info("cleared away box %s of an earlier daemon", name)
         host = await open_host(paths, ground.probe, ground.host, node=ground.node, groups=groups)
         lab = cls(paths, ground, host, boxes, stop)
+        if ground.host is not None:
+            lab._keeper = AnchorKeeper(paths, ground.node, ground.host)
         if (paths.home / "nodes.json").exists() or (paths.home / "swarm").exists():
             await lab.fleet()
         return lab
@@ -112,6 +116,8 @@ class Lab:
             await self._let_go()
 
     async def _let_go(self) -> None:
+        if self._keeper is not None:
+            await self._keeper.close()
         await self.opened.close()
 
     # -- the end -------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ __all__ = [
     "host_command",
     "host_namespace_flags",
     "process_start_time",
+    "restart_anchor",
     "run_on_host",
     "shim_path",
     "start_anchor",
@@ -140,6 +141,40 @@ def start_anchor(
     # The anchor outlives us; once it ends, whoever waits for children may reap it.
     process.returncode = 0
     return host
+
+
+def restart_anchor(paths: LabPaths, node: str, host: HostNamespaces) -> None:
+    """Put a new process in the place of a killed anchor, in the namespaces that `host` still holds.
+
+    Containers, networks and mounts are not touched; `host` names the new process from then on.
+    Raises SystemFailure, naming the step the kernel refused.
+    """
+    mine, theirs = socket.socketpair()
+    with mine, theirs:
+        handles = [theirs.fileno(), host.mnt, host.net]
+        words = ["anchor", "rejoin", _default_hostname(node), *map(str, handles)]
+        process = subprocess.Popen(
+            [f"labkit-anchor {node}", *words],
+            executable=shim_path(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            pass_fds=handles,
+            start_new_session=True,
+        )
+        theirs.close()
+        try:
+            _await_ready(mine, process.pid, node)
+            record = {"pid": process.pid, "start_time": process_start_time(process.pid)}
+            _write_record(_record_path(paths, node), record)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    process.returncode = 0
+    # Everybody who was given these namespaces asks this object who holds them.
+    object.__setattr__(host, "anchor_pid", process.pid)
 
 
 def _default_hostname(node: str) -> str:
