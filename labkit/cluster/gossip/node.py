@@ -81,7 +81,9 @@ class Gossip:
         self._relays: dict[int, tuple[NodeId, int]] = {}
         self._suspects: dict[NodeId, int] = {}
         self._rumours: Rumours[NodeId, Member] = Rumours()
-        self._news: Rumours[str, Record] = Rumours()
+        self._news: dict[str, Rumours[str, Record]] = {"": Rumours()}
+        """By scope: news of a scope goes to its members only."""
+        self.scopes: set[str] = set()
         self._out: list[tuple[NodeId, Message]] = []
         self._changes: list[Change] = []
 
@@ -91,22 +93,59 @@ class Gossip:
         """Get to know the group through nodes that are in it."""
         for seed in seeds:
             if seed != self.id:
-                self._send(seed, self._sync(reply=True))
+                self._send(seed, self._sync(seed, reply=True))
 
     def leave(self) -> None:
         """Say goodbye, so that nobody has to suspect."""
         own = self.members[self.id]
         self._believe(own._replace(status=Status.LEFT))
         for peer in self._some(self.options.fan_out):
-            self._send(peer, self._sync(reply=False))
+            self._send(peer, self._sync(peer, reply=False))
 
-    def put(self, key: str, value: Any) -> None:
-        """Write one's own line of the table, and tell. Raises Conflict for another's."""
-        self._news.add(key, self.table.put(key, value))
+    def put(self, key: str, value: Any, scope: str = "") -> None:
+        """Write one's own line of the table, and tell. Raises Conflict for another's.
+
+        A line with a `scope` (an overlay network, say) reaches only nodes that have entered it,
+        this one among them: raises InvalidParameter otherwise.
+        """
+        if scope and scope not in self.scopes:
+            raise InvalidParameter(f"node {self.id} is not in scope {scope!r}")
+        self._spread(self.table.put(key, value, scope))
 
     def delete(self, key: str) -> None:
         """Delete one's own line, and tell."""
-        self._news.add(key, self.table.delete(key, self._ticks))
+        self._spread(self.table.delete(key, self._ticks))
+
+    def enter(self, scope: str) -> None:
+        """Take part in a scope from now on, and catch up with it."""
+        if not scope:
+            raise InvalidParameter("a scope needs a name; lines without one reach everybody")
+        if scope in self.scopes:
+            return
+        members = self.members_of(scope)
+        self.scopes.add(scope)
+        self._spread(self.table.put(_membership(scope, self.id), scope))
+        for peer in sorted(members)[: self.options.fan_out]:
+            self._send(peer, self._sync(peer, reply=True))
+
+    def leave_scope(self, scope: str) -> None:
+        """Take no part any more: its lines are forgotten here, one's own everywhere."""
+        if scope not in self.scopes:
+            return
+        for line in self.table.everything({scope}):
+            if line.scope == scope and line.owner == self.id and not line.is_tombstone:
+                self.delete(line.key)
+        self._tell_news()
+        self.delete(_membership(scope, self.id))
+        self.scopes.discard(scope)
+        self._news.pop(scope, None)
+        self.table.drop_scope(scope)
+
+    def members_of(self, scope: str) -> set[NodeId]:
+        """Who has entered a scope, as far as is known here."""
+        return {
+            node for node in self.alive() if self.table.get(_membership(scope, node)) is not None
+        }
 
     def take(self) -> tuple[list[tuple[NodeId, Message]], list[Change]]:
         """Messages to send, and what changed about whom, since the last call."""
@@ -127,7 +166,7 @@ class Gossip:
         options = self.options
         if self._suspects:
             self._judge_suspects()
-        if len(self._news) and self._ticks % options.table_ticks == 0:
+        if self._ticks % options.table_ticks == 0:
             self._tell_news()
         place = (self._ticks + self._phase) % options.period_ticks
         if place == 0:
@@ -148,7 +187,7 @@ class Gossip:
             # One of the dead as well: after a partition each side thinks that of the other.
             dead = sorted(m.id for m in self.members.values() if m.status is Status.DEAD)
             for peer in self._some(1) + ([self._rng.choice(dead)] if dead else []):
-                self._send(peer, self._sync(reply=True))
+                self._send(peer, self._sync(peer, reply=True))
             self.table.reap(
                 self._ticks - self.options.tombstone_periods * self.options.period_ticks
             )
@@ -214,7 +253,7 @@ class Gossip:
         self._hear(message.members)
         self._take_records(message.records)
         if message.reply:
-            self._send(message.sender, self._sync(reply=False))
+            self._send(message.sender, self._sync(message.sender, reply=False))
 
     def _on_records(self, message: Records) -> None:
         self._take_records(message.records)
@@ -260,23 +299,38 @@ class Gossip:
             told = (self.members[listener], *told)  # let the suspect know first
         return told
 
+    def _spread(self, record: Record) -> None:
+        self._news.setdefault(record.scope, Rumours()).add(record.key, record)
+
     def _tell_news(self) -> None:
-        limit = tellings(len(self.members), self.options.tell_factor)
-        news = self._news.next(self.options.records_per_message, limit)
-        for peer in self._some(self.options.fan_out):
-            self._send(peer, Records(self.id, news))
+        for scope, rumours in self._news.items():
+            if not len(rumours):
+                continue
+            if scope:
+                members = sorted(self.members_of(scope) - {self.id})
+                self._rng.shuffle(members)
+                peers, size = members[: self.options.fan_out], len(members) + 1
+            else:
+                peers, size = self._some(self.options.fan_out), len(self.members)
+            limit = tellings(size, self.options.tell_factor)
+            news = rumours.next(self.options.records_per_message, limit)
+            for peer in peers:
+                self._send(peer, Records(self.id, news))
 
     def _take_records(self, records: Iterable[Record]) -> None:
-        for record in self.table.news(records, self._ticks):
-            self._news.add(record.key, record)
+        for_us = [r for r in records if not r.scope or r.scope in self.scopes]
+        for record in self.table.news(for_us, self._ticks):
+            self._spread(record)
 
     # -- small things --------------------------------------------------
 
     def _ping(self, target: NodeId, number: int) -> None:
         self._send(target, Ping(self.id, number, self._tell(target)))
 
-    def _sync(self, *, reply: bool) -> Sync:
-        return Sync(self.id, tuple(self.members.values()), self.table.everything(), reply)
+    def _sync(self, peer: NodeId, *, reply: bool) -> Sync:
+        shared = {scope for scope in self.scopes if self.table.get(_membership(scope, peer))}
+        records = self.table.everything(shared)
+        return Sync(self.id, tuple(self.members.values()), records, reply)
 
     def _some(self, count: int, without: NodeId = 0) -> list[NodeId]:
         """Random nodes that are thought alive: drawn, not sorted out of a list of a thousand."""
@@ -293,6 +347,11 @@ class Gossip:
 
     def _send(self, to: NodeId, message: Message) -> None:
         self._out.append((to, message))
+
+
+def _membership(scope: str, node: NodeId) -> str:
+    """The line that says that a node has entered a scope."""
+    return f"scope/{scope}/{node}"
 
 
 _HANDLERS: dict[type, Callable[[Gossip, Any], None]] = {

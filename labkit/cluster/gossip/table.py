@@ -7,7 +7,7 @@ line stays as a tombstone until no older news about it can be on its way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from labkit.base.errors import Conflict
@@ -16,12 +16,13 @@ __all__ = ["Record", "Table"]
 
 
 class Record(NamedTuple):
-    """One line. `value` is None in a tombstone."""
+    """One line. `value` is None in a tombstone. `scope` is for whom it is: "" for everybody."""
 
     key: str
     owner: int
     time: int
     value: Any
+    scope: str = ""
 
     @property
     def is_tombstone(self) -> bool:
@@ -40,19 +41,20 @@ class Table:
         self._records: dict[str, Record] = {}
         self._tombstones: dict[str, int] = {}
 
-    def put(self, key: str, value: Any) -> Record:
+    def put(self, key: str, value: Any, scope: str = "") -> Record:
         """Write a line of one's own. Raises Conflict when another node's line has that key."""
         known = self._records.get(key)
         if known is not None and known.owner != self.owner and not known.is_tombstone:
             raise Conflict(f"cannot write {key!r}: it belongs to node {known.owner}")
         self.clock += 1
-        record = Record(key, self.owner, self.clock, value)
+        record = Record(key, self.owner, self.clock, value, scope)
         self._records[key] = record
         return record
 
     def delete(self, key: str, tick: int = 0) -> Record:
         """Leave a tombstone. `tick` is now, for `reap`."""
-        record = self.put(key, None)
+        known = self._records.get(key)
+        record = self.put(key, None, known.scope if known is not None else "")
         self._tombstones[key] = tick
         return record
 
@@ -76,6 +78,12 @@ class Table:
             del self._records[record.key]
         return gone
 
+    def drop_scope(self, scope: str) -> None:
+        """Forget every line of a scope: it is not for this node any more."""
+        for key in [key for key, record in self._records.items() if record.scope == scope]:
+            del self._records[key]
+            self._tombstones.pop(key, None)
+
     def reap(self, before_tick: int) -> None:
         """Forget tombstones from before a tick."""
         for key in [key for key, tick in self._tombstones.items() if tick < before_tick]:
@@ -87,9 +95,13 @@ class Table:
         record = self._records.get(key)
         return record.value if record is not None else None
 
-    def everything(self) -> tuple[Record, ...]:
-        """All lines, tombstones too, for a full exchange."""
-        return tuple(self._records.values())
+    def everything(self, scopes: Collection[str] | None = None) -> tuple[Record, ...]:
+        """All lines, tombstones too, for a full exchange; those for everybody and of `scopes` when
+        these are given."""
+        lines = self._records.values()
+        if scopes is None:
+            return tuple(lines)
+        return tuple(line for line in lines if not line.scope or line.scope in scopes)
 
     def live(self) -> dict[str, Any]:
         """What the table says, in the order of its keys."""
