@@ -252,6 +252,83 @@ def test_who_enters_a_scope_later_catches_up_and_who_leaves_forgets() -> None:
         lambda: all("b" not in group.members[node].table.live() for node in (1, 3, 9))
     )
     assert took is not None
+    everybody = group.members.values()
+    assert group.until(lambda: all(2 not in m.members_of("net") for m in everybody)) is not None
+
+
+def test_the_lines_of_a_dead_node_go_with_it() -> None:
+    group = Group(6)
+    group.members[6].put("web.1", "10.0.0.3")
+    assert group.until(lambda: all(m.table.live() for m in group.running()), 30) is not None
+    group.kill(6)
+    assert group.until(lambda: not any(m.table.live() for m in group.running()), 120) is not None
+
+
+def test_tombstones_are_forgotten_in_the_end() -> None:
+    table = Table(1)
+    table.put("a", "x")
+    table.delete("a", tick=5)
+    table.reap(5)
+    assert len(table.everything()) == 1
+    table.reap(6)
+    assert table.everything() == ()
+
+
+@pytest.mark.parametrize("size", [3, 10, 100])
+def test_everybody_knows_soon(size: int) -> None:
+    found = measure(size, seed=size)
+    assert None not in (
+        found.endpoint_everywhere_s,
+        found.death_everywhere_s,
+        found.newcomer_everywhere_s,
+    ), found
+
+
+def test_an_endpoint_reaches_a_thousand_nodes() -> None:
+    group = Group(1000, 1)
+    group.members[1].put("web.1", "10.0.0.3")
+    assert group.until(lambda: all(m.table.get("web.1") for m in group.running()), 30) is not None
+
+
+# -- scopes --------------------------------------------------------------------------------------
+
+
+def test_a_line_of_a_scope_reaches_those_who_entered_it_and_nobody_else() -> None:
+    group = Group(30, seed=5)
+    inside = (2, 7, 11, 19, 23)
+    for node in inside:
+        group.members[node].enter("overlay-1")
+    group.run(5.0)
+    assert group.members[1].members_of("overlay-1") == set(inside)
+    group.members[2].put("web.1", "10.0.1.3", "overlay-1")
+    took = group.until(
+        lambda: all(group.members[node].table.get("web.1") == "10.0.1.3" for node in inside)
+    )
+    assert took is not None
+    group.run(40.0)  # full exchanges have happened as well
+    for node, member in group.members.items():
+        assert (member.table.get("web.1") is not None) == (node in inside)
+
+
+def test_who_enters_a_scope_later_catches_up_and_who_leaves_forgets() -> None:
+    group = Group(10, seed=6)
+    for node in (1, 2, 3):
+        group.members[node].enter("net")
+    group.run(3.0)
+    group.members[1].put("a", "1", "net")
+    group.members[2].put("b", "2", "net")
+    group.run(5.0)
+    group.members[9].enter("net")
+    group.carry(9)
+    took = group.until(lambda: {"a", "b"} <= group.members[9].table.live().keys())
+    assert took is not None
+    group.members[2].leave_scope("net")
+    group.carry(2)
+    assert "a" not in group.members[2].table.live()
+    took = group.until(
+        lambda: all("b" not in group.members[node].table.live() for node in (1, 3, 9))
+    )
+    assert took is not None
     assert all(
         2 not in member.members_of("net") for member in group.members.values()
     ) or group.until(
