@@ -101,7 +101,12 @@ class TerminalSurface:
         self.out(question)
         if sys.stdin is None:
             raise CommandError(f"nobody can answer here; use {flag}")
-        return sys.stdin.readline().rstrip("\n")
+        try:
+            return sys.stdin.readline().rstrip("\n")
+        except KeyboardInterrupt:
+            # Docker's client ends its line and takes ctrl-c for a no.
+            self.out("\n")
+            raise CommandError("", 0) from None
 
     def ask_secret(self, question: str, *, flag: str) -> str:
         """Like `ask`, and what is typed is not shown. Raises CommandError without a terminal."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from labkit.base.errors import CommandError
 from labkit.notebook.apierrors import ApiError
 from labkit.notebook.commands.docker.create_options import read_environment
 from labkit.notebook.commands.docker.session import (
+    LEAVING,
     Detached,
     check_terminal,
     not_upgraded,
@@ -69,6 +71,6 @@ def execute(call: Call) -> int:
                 stream.close_stdin()
             pump(stream, surface, tty=False, stdin=stdin)
     except Detached:
-        return 0
+        raise CommandError(LEAVING) from None
     state = client.request("GET", f"/exec/{identifier}/json").json()
     return int(state.get("ExitCode") or 0)

@@ -11,6 +11,7 @@ from labkit.notebook.commands.docker.create_options import create_body
 from labkit.notebook.commands.docker.images import pull_image
 from labkit.notebook.commands.docker.reference import check_platform, parse_image_name
 from labkit.notebook.commands.docker.session import (
+    LEAVING,
     Detached,
     check_terminal,
     forward_signals,
@@ -217,6 +218,8 @@ def _follow(
             ):
                 pump(stream, call.surface, tty=False, stdin=stdin, interrupt=interrupt)
     except Detached:
+        if tty and call.command.path == "container attach":
+            raise CommandError(LEAVING) from None
         return 0 if tty else 130
     return _exit_code(waiting)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DETACH_KEYS",
+    "LEAVING",
     "Detached",
     "check_terminal",
     "forward_signals",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 DETACH_KEYS = b"\x10\x11"  # ctrl-p ctrl-q
+# What `attach` and `exec` end with when they are left; `run` and `start` end well, and in silence.
+LEAVING = "read escape sequence"
 _CHUNK = 1 << 15
 
 
