@@ -65,7 +65,11 @@ def prepare_ground(paths: LabPaths, mode: str) -> Ground:
         from labkit.host.isolation.doctor import examine
 
         # Inside, this process is uid 0 and would take itself for root: ask before.
-        findings = tuple(examine(paths, found))
+        from labkit.host.isolation.outbound import start_outbound
+
+        out = start_outbound(paths, DEFAULT_NODE, host.anchor_pid)
+        others = (each for each in examine(paths, found) if each.name != out.name)
+        findings = (*others, out)
         anchor.enter_user_namespace(host)
     _survive_memory_pressure()
     return Ground(found.mode, found, host, findings=findings)

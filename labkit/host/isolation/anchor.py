@@ -252,6 +252,9 @@ def stop_anchor(paths: LabPaths, node: str = "default", *, timeout_s: float = 5.
 
     Its data stays. Nothing happens if it does not run. Raises SystemFailure when it will not end.
     """
+    from labkit.host.isolation.outbound import stop_outbound
+
+    stop_outbound(paths, node)
     pid = _running_pid(paths, node)
     if pid is not None:
         handle = None
