@@ -197,3 +197,28 @@ def test_the_events_view_and_the_stats_chart_are_live(notebook: Callable[..., An
     assert "destroy" in view.locator("table").inner_text()
     page.shoot(".lke", "events.png")
     assert page.problems == []
+
+
+def test_the_mounts_view_draws_places_and_containers(notebook: Callable[..., Any]) -> None:
+    page = notebook(
+        "mounts.ipynb",
+        [
+            "%load_ext labkit\n%lab chapter 07",
+            "%docker run -d --name shop -v orders:/data -v /cache --tmpfs /run busybox sleep 1d",
+            "%docker run -d --name audit -v orders:/audit:ro busybox sleep 1d",
+            "%lab view mounts",
+        ],
+    )
+    page.run_all()
+    view = page.page.locator(".lkd")
+    place = view.locator("[data-id='volume:orders']")
+    place.wait_for()
+    place.focus()
+    assert view.locator("path.same").count() == 2
+    page.shoot(".lkd", "mounts-light.png")
+    page.theme("JupyterLab Dark")
+    page.shoot(".lkd", "mounts-dark.png")
+    page.execute("%lab leave 07")
+    place.wait_for(state="detached", timeout=15_000)
+    assert page.errors() == []
+    assert page.problems == []

@@ -270,6 +270,11 @@ class World:
             raise Missing(f"{name} running", found=f"it is {made.state}", look="docker ps -a")
         return dict(self._lab().get(f"/v1/containers/{made.id}/confinement"))
 
+    def volumes(self, **filters: str) -> list[dict[str, Any]]:
+        """Volumes as `docker volume ls --filter` finds them (`dangling="true"`, `name="data"`)."""
+        query = {"filters": json.dumps({key: [value] for key, value in filters.items()})}
+        return list(self._docker.get("/volumes", query=query).get("Volumes") or [])
+
     def namespaces(self) -> dict[str, Any]:
         """The namespaces view: the host's inodes and each process with its own."""
         return dict(self._lab().get("/v1/views/namespaces"))

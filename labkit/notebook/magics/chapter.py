@@ -74,6 +74,9 @@ def leftovers(notebook: Notebook, number: str | None) -> dict[str, list[dict[str
         with contextlib.suppress(Unsupported, LabkitError):
             answer = client.request("GET", path, query={"filters": {"label": [label]}}).json()
             found[kind] = (answer or {}).get("Volumes") or [] if unwrap else answer or []
+    with contextlib.suppress(LabkitError):
+        query = {"filters": {"label": [label]}}
+        found["images"] = client.request("GET", "/images/json", query=query).json() or []
     return found
 
 
@@ -83,7 +86,11 @@ def _has_label(labels: Mapping[str, str] | None, number: str | None) -> bool:
 
 
 def _name(thing: Mapping[str, Any]) -> str:
-    names = thing.get("Names") or [thing.get("Name") or thing.get("name") or thing.get("Id", "?")]
+    names = (
+        thing.get("Names")
+        or thing.get("RepoTags")
+        or [thing.get("Name") or thing.get("name") or thing.get("Id", "?")]
+    )
     return str(names[0]).lstrip("/")
 
 
@@ -135,5 +142,9 @@ def leave(notebook: Notebook, words: list[str], surface: NotebookSurface) -> int
 
 def _remove(client: Any, kind: str, thing: Mapping[str, Any]) -> None:
     name = thing["Name"] if kind == "volumes" else thing["Id"]
-    query = {"force": True, "v": True} if kind == "containers" else None
+    query: dict[str, bool] | None = None
+    if kind == "containers":
+        query = {"force": True, "v": True}
+    elif kind == "images":
+        query = {"force": True}
     client.request("DELETE", f"/{kind}/{name}", query=query)

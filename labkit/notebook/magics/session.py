@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ __all__ = ["CHAPTER_LABEL", "CHAPTER_VARIABLE", "LabelledClient", "Session"]
 
 CHAPTER_LABEL = "labkit.chapter"
 CHAPTER_VARIABLE = "LABKIT_CHAPTER"
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")  # anything else is a path, or wrong
 _AFTER_THE_CELL_S = 0.05
 _LABELLED = ("/containers/create", "/volumes/create", "/networks/create")
 
@@ -46,13 +49,47 @@ class LabelledClient:
             return arguments
         if path in _LABELLED and isinstance(arguments.get("json"), Mapping):
             body = arguments["json"]
+            if path == "/containers/create":
+                self._label_volumes(body, labels)
             merged = {**labels, **(body.get("Labels") or {})}
             return {**arguments, "json": {**body, "Labels": merged}}
         if path == "/build":
             query = dict(arguments.get("query") or {})
             query["labels"] = {**labels, **(query.get("labels") or {})}
             return {**arguments, "query": query}
+        if path == "/commit":
+            query = dict(arguments.get("query") or {})
+            changes = query.get("changes") or []
+            own = [f"LABEL {name}={value}" for name, value in labels.items()]
+            query["changes"] = [*own, *([changes] if isinstance(changes, str) else changes)]
+            return {**arguments, "query": query}
         return arguments
+
+    def _label_volumes(self, body: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+        """Make the named volumes that `docker run` would make by the way, with the label: there
+        is no other way to give them one."""
+        from labkit.base.errors import LabkitError, NotFound
+
+        for name in _named_volumes(body.get("HostConfig") or {}):
+            try:
+                self._client.request("GET", f"/volumes/{name}")
+            except NotFound:
+                wanted = {"Name": name, "Labels": dict(labels)}
+                with contextlib.suppress(LabkitError):  # the container's own error says it better
+                    self._client.request("POST", "/volumes/create", json=wanted)
+            except LabkitError:
+                return
+
+
+def _named_volumes(host: Mapping[str, Any]) -> list[str]:
+    """Volumes that `-v NAME:/place` and plain `--mount source=NAME` ask for."""
+    sources = [str(bind).split(":")[0] for bind in host.get("Binds") or [] if ":" in str(bind)]
+    sources += [
+        str(mount.get("Source", ""))
+        for mount in host.get("Mounts") or []
+        if mount.get("Type") == "volume" and not mount.get("VolumeOptions")
+    ]
+    return [name for name in sources if _VOLUME_NAME.fullmatch(name)]
 
 
 def chapter_labels() -> dict[str, str]:
