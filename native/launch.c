@@ -59,6 +59,8 @@ static int make_pipes(const struct lk_spec *spec, struct pipes *pipes, struct lk
     if (((spec->basics.flags & LK_OPEN_STDIN) && pipe2(pipes->input, O_CLOEXEC) < 0) ||
         pipe2(pipes->output, O_CLOEXEC) < 0 || pipe2(pipes->errors, O_CLOEXEC) < 0)
         return lk_fail(error, "make pipes", "stdio");
+    /* Room for a writer to go on while the log is written; taken only when it is used. */
+    (void)fcntl(pipes->output[0], F_SETPIPE_SZ, 256 * 1024);
     return 0;
 }
 

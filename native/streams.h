@@ -12,7 +12,7 @@
 #include "log.h"
 #include "lk.h"
 
-enum { LK_CHUNK = 32 * 1024, LK_FRAME = 8, LK_CLIENTS_MAX = 64, LK_INPUT = 16 * 1024 };
+enum { LK_CHUNK = 64 * 1024, LK_FRAME = 8, LK_CLIENTS_MAX = 64, LK_INPUT = 16 * 1024 };
 
 struct lk_client {
     int fd; /* -1: free */

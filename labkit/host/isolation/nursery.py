@@ -51,6 +51,13 @@ class ReadyShim:
         os.close(self.pidfd)
 
 
+def _has_ended(pidfd: int, wait_ms: int) -> bool:
+    """Not select(2): a daemon with many containers has more descriptors than that can name."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(wait_ms))
+
+
 class Nursery:
     """Started by the first `take`; belongs to the loop that this is called on."""
 
@@ -82,7 +89,7 @@ class Nursery:
         self._wanted.add(container)
         while self._ready[container]:
             shim = self._ready[container].popleft()
-            if not select.select([shim.pidfd], [], [], 0)[0]:
+            if not _has_ended(shim.pidfd, 0):
                 return shim
             shim.close()
         waiter: asyncio.Future[ReadyShim] = asyncio.get_running_loop().create_future()
@@ -182,5 +189,5 @@ class Nursery:
             while waiting:
                 shim = waiting.popleft()
                 shim.link.close()
-                select.select([shim.pidfd], [], [], 1.0)
+                _has_ended(shim.pidfd, 1000)
                 os.close(shim.pidfd)

@@ -276,7 +276,9 @@ async def reaped(pid: int) -> None:
     """Wait for a shim that the runtime has let go of."""
     with contextlib.suppress(ProcessLookupError):
         handle = os.pidfd_open(pid)
-        await asyncio.to_thread(select.select, [handle], [], [], 30)
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        assert await asyncio.to_thread(poll.poll, 30_000)
         os.close(handle)
 
 
