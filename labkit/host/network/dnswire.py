@@ -1,7 +1,9 @@
 """DNS messages as bytes and as values (RFC 1035, RFC 6891 for the size of answers). Pure.
 
-Small enough to be our own: the resolver answers three kinds of question, and the capture view
-needs to read whatever passes by.
+The capture view reads whatever passes by and must survive it, so a decoder of our own is needed in
+any case; with it the resolver's three kinds of answer are forty lines more. An answer takes 0.007
+ms here and 0.15 ms with dnspython, which would add 6 MB (tests/bench/bench_network.py, part
+`libraries`); dnspython is what the tests compare with.
 """
 
 from __future__ import annotations

@@ -189,8 +189,12 @@ def bridge_port(index: int, *, isolated: bool = False, hairpin: bool = False) ->
 
 
 def disable_port(index: int) -> Message:
-    """Let a bridge's port neither send nor learn, and forget what was learnt on it."""
-    data = attribute(1, bytes([0])) + attribute(24, b"")
+    """Let no frame of the bridge reach a port: nothing learnt, nothing flooded, all forgotten.
+
+    The port's state would not do: the kernel sets it back when the carrier comes up late.
+    """
+    off = bytes([0])
+    data = b"".join(attribute(kind, off) for kind in (8, 9, 27, 30)) + attribute(24, b"")
     body = _link(index) + nested(
         IFLA_LINKINFO,
         attribute(IFLA_INFO_SLAVE_KIND, "bridge"),

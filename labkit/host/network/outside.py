@@ -23,7 +23,7 @@ from labkit.host.network.namespaces import CLONE_NEWNET, entered
 from labkit.host.network.netlink import Address, NetlinkSocket
 from labkit.host.network.plumbing import Plumbing
 
-__all__ = ["NAMES", "Outside"]
+__all__ = ["NAMES", "Outside", "new_namespace"]
 
 NAMES: dict[str, str] = {
     "dns.google": "8.8.8.8",
@@ -70,7 +70,7 @@ class Outside:
     async def open(self) -> None:
         """Make the namespace, hang it on the lab host and serve in it. Raises LabkitError."""
         worker = self._plumbing.worker
-        self._namespace = await worker.run(None, _new_namespace)
+        self._namespace = await worker.run(None, new_namespace)
         await worker.run(self._plumbing.namespace, self._connect)
         # A socket for each address: an answer must come from the one that was asked.
         for text in _RESOLVERS:
@@ -126,7 +126,7 @@ class Outside:
             self._namespace = -1
 
 
-def _new_namespace() -> int:
+def new_namespace() -> int:
     """A descriptor of a network namespace that nobody is in; it lasts while that is open."""
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
