@@ -255,6 +255,15 @@ class Node:
         """
         reads.request(self, context)
 
+    def campaign(self) -> None:
+        """Stand for election now instead of waiting for one's patience to end.
+
+        For a new cluster, which has no leader to wait for; safe at any time (3.4). Nothing happens
+        on a leader, or where this server may not stand.
+        """
+        if self.role is not Role.LEADER and membership.may_stand(self):
+            election.campaign(self)
+
     def transfer(self, target: NodeId) -> None:
         """Hand leadership to `target` (3.10). Raises NotLeader or InvalidParameter."""
         election.transfer(self, target)

@@ -21,6 +21,7 @@ from typing import Any
 
 from labkit.base.errors import Conflict, InvalidParameter, LabkitError, NotFound, Unavailable
 from labkit.base.ids import new_id
+from labkit.cluster.raft.node import Node
 from labkit.cluster.raft.quorum import majority
 from labkit.cluster.raft.types import Config, Role
 from labkit.cluster.store.commands import Command, Once, Range, pack, unpack
@@ -41,6 +42,7 @@ _LOG = logging.getLogger("labkit.swarm")
 MANAGERS_MAX = 9
 _ANSWER_S = 30.0
 _PAUSE_S = 0.02
+_GREETING_S = 3.0
 _NO_LEADER = (
     "The swarm does not have a leader. It's possible that too few managers are online. "
     "Make sure more than half of the managers are online."
@@ -128,7 +130,20 @@ class SwarmCluster:
         swarm = cls(folder, record, place_of, weather)
         write_json(folder / "swarm.json", record)
         await swarm.open()
+        await swarm._begin()
         return swarm
+
+    async def _begin(self) -> None:
+        """A new swarm has no leader to wait for: its first manager stands as soon as it can be
+        heard, as `docker swarm init` makes the first node lead at once."""
+        first = self.members[min(self.members)]
+        peers = [number for number in self.members if number != first.number]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GREETING_S):
+                while not all(first.is_connected(peer) for peer in peers):  # noqa: ASYNC110
+                    await asyncio.sleep(_PAUSE_S)
+        if first.up:
+            first.act(Node.campaign)
 
     async def open(self) -> None:
         """Bring the managers up; what fails to come up is said in the status, not raised."""

@@ -291,6 +291,10 @@ class Member:
         """Nobody listens any more."""
         self._desk.unwatch(self.replica, number)
 
+    def is_connected(self, peer: int) -> bool:
+        """Whether that member has let this one in."""
+        return self.up and self._transport.is_connected(peer)
+
     def act(self, action: Any) -> Any:
         """Let an operator do something to the node (transfer, change_members)."""
         return self._do("ask", partial(action, self.node))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from labkit.base.errors import InvalidParameter
 from labkit.cluster.raft.errors import BadMessage
 from labkit.cluster.raft.log import Log
+from labkit.cluster.raft.node import Node
 from labkit.cluster.raft.quorum import agreed_index, has_quorum, is_lost, majority
 from labkit.cluster.raft.types import (
     Append,
@@ -21,9 +22,11 @@ from labkit.cluster.raft.types import (
     EntryKind,
     InstallSnapshot,
     ReadResponse,
+    Role,
     Vote,
 )
 from labkit.cluster.raft.wire import pack, unpack
+from labkit.world.sim.rng import seeded
 
 servers = st.frozensets(st.integers(1, 7), min_size=1)
 configs = st.builds(Config, servers, st.one_of(st.just(frozenset()), servers))
@@ -164,3 +167,18 @@ anything = st.recursive(
 def test_nonsense_is_refused_with_a_named_error(nonsense: object) -> None:
     with suppress(BadMessage):
         unpack(nonsense)
+
+
+def test_a_server_that_is_told_to_stands_at_once_and_a_leader_or_a_learner_does_not() -> None:
+    alone = Node(1, Config(frozenset({1})), seeded(1))
+    alone.campaign()
+    assert (alone.role, alone.term) == (Role.LEADER, 1)
+    alone.campaign()
+    assert alone.term == 1
+    asked = Node(1, Config(frozenset({1, 2, 3})), seeded(1))
+    asked.campaign()
+    assert asked.role is Role.PRE_CANDIDATE
+    assert len(asked.take().messages) == 2
+    learner = Node(4, Config(frozenset({1, 2, 3}), frozenset(), frozenset({4})), seeded(1))
+    learner.campaign()
+    assert learner.role is Role.FOLLOWER

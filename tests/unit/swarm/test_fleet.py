@@ -130,6 +130,17 @@ async def test_a_swarm_comes_up_and_knows_its_nodes(fleet: Fleet) -> None:
         await fleet.remove_nodes(["worker-1"])
 
 
+async def test_a_new_swarm_has_its_first_manager_as_leader_at_docker_speed_too(
+    fleet: Fleet,
+) -> None:
+    await fleet.swarm_up(3, 0, clock="docker", hollow=True)
+    swarm = fleet.need_swarm()
+    leader = swarm.leader()
+    assert leader is not None
+    assert (leader.name, leader.node.term) == ("manager-1", 1)
+    assert leader.node.ticks < 10, "before anybody's patience could have ended"
+
+
 async def test_sizes_that_make_no_swarm_leave_no_nodes(fleet: Fleet) -> None:
     for managers, workers in ((0, 1), (10, 0), (3, -1)):
         with pytest.raises(InvalidParameter):

@@ -219,7 +219,7 @@ async def test_a_disk_restored_from_an_old_copy_is_not_let_in(trio: Group, short
     shutil.copytree(short_tmp / f"m{old.number}", short_tmp / "copy")
     for _ in range(3):
         await old.start()
-        await until(lambda: old._transport.is_connected(leader.number))
+        await until(lambda: old.is_connected(leader.number))
         old.crash()
     shutil.rmtree(short_tmp / f"m{old.number}")
     shutil.copytree(short_tmp / "copy", short_tmp / f"m{old.number}")
@@ -233,7 +233,7 @@ async def test_an_empty_disk_under_an_old_name_is_not_let_in(trio: Group, short_
     leader = await trio.leader()
     await leader.submit(Put("k", "v"))
     lost = next(m for m in trio.members.values() if m is not leader)
-    await until(lambda: lost._transport.is_connected(leader.number))
+    await until(lambda: lost.is_connected(leader.number))
     lost.crash()
     shutil.rmtree(short_tmp / f"m{lost.number}")
     await lost.start()
