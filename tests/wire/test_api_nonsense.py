@@ -14,6 +14,8 @@ import pytest
 
 from labkit.daemon.docker_api import (
     archives,
+    commits,
+    container_files,
     container_io,
     containers,
     execs,
@@ -24,12 +26,23 @@ from labkit.daemon.docker_api import (
 )
 from labkit.daemon.lab_api import boxes, host_exec, views
 
-from .conftest import Lab
+from .conftest import Lab, _Connection
 
 SEED = int(os.environ.get("LABKIT_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
 ROUTES = [
     route
-    for module in (system, containers, container_io, execs, archives, images, networks, volumes)
+    for module in (
+        system,
+        containers,
+        container_io,
+        container_files,
+        execs,
+        archives,
+        commits,
+        images,
+        networks,
+        volumes,
+    )
     for route in module.ROUTES
 ]
 LAB_ROUTES = [route for module in (views, boxes, host_exec) for route in module.ROUTES]
@@ -47,7 +60,8 @@ KEYS = [
     "Hostname", "ExposedPorts", "Volumes", "NetworkingConfig", "Healthcheck", "StopSignal",
     "StopTimeout", "Detach", "ConsoleSize", "AttachStdin", "Privileged", "RestartPolicy",
     "Memory", "CpuShares", "Name", "serveraddress", "op", "args", "argv", "env", "cwd", "name",
-    "labels",
+    "labels", "Driver", "DriverOpts", "Labels", "Options", "IPAM", "EnableIPv6", "Internal",
+    "Container", "EndpointConfig", "AttachStdout", "Cmd", "DetachKeys",
 ]  # fmt: skip
 HOST_KEYS = [
     "Binds", "Memory", "NanoCpus", "CpuPeriod", "PidsLimit", "CapAdd", "CapDrop", "RestartPolicy",
@@ -58,7 +72,8 @@ HOST_KEYS = [
 QUERY_NAMES = [
     "all", "limit", "filters", "t", "signal", "name", "h", "w", "since", "until", "tail", "stdout",
     "condition", "fromImage", "tag", "repo", "force", "v", "stream", "ps_args", "detachKeys",
-    "type", "platform",
+    "type", "platform", "path", "container", "changes", "pause", "comment", "author", "fromSrc",
+    "message", "noOverwriteDirNonDir", "copyUIDGID", "one-shot", "size", "digests", "verbose",
 ]  # fmt: skip
 
 
@@ -85,6 +100,80 @@ def _requests(dice: random.Random, count: int, routes: list[Any]) -> Iterator[tu
                     key: dice.choice(VALUES) for key in dice.sample(HOST_KEYS, dice.randrange(4))
                 }
         yield route.method, path + ("?" + query if query else ""), body
+
+
+NESTED: dict[str, list[Any]] = {
+    "Mounts": [
+        [{"Type": word, "Source": source, "Target": target, **options}]
+        for word in ("bind", "volume", "tmpfs", "npipe", "", "x")
+        for source, target in (("/", "/d"), ("", ""), ("../x", "/d"), ("v1", "../.."), ("/no", "/"))
+        for options in (
+            {},
+            {"BindOptions": {"Propagation": "x", "NonRecursive": 1}},
+            {"VolumeOptions": {"Subpath": "../..", "NoCopy": "x", "DriverConfig": {"Name": 5}}},
+            {"VolumeOptions": {"Labels": {"a": 1}, "DriverConfig": {"Options": {"type": "x"}}}},
+            {"TmpfsOptions": {"SizeBytes": "x", "Mode": -1, "Options": [[1], "exec"]}},
+        )
+    ],
+    "LogConfig": [
+        {"Type": kind, "Config": {name: value}}
+        for kind in ("", "json-file", "local", "syslog", "journald", "none", "x")
+        for name in ("max-size", "max-file", "tag", "mode", "labels-regex", "syslog-address", "x")
+        for value in ("", "-1", "x", "{{.Name", "(", "unix://", "udp://[", "9" * 30)
+    ],
+    "Binds": [["/:/d:x"], ["a:b"], [":"], ["v:/d:ro,rw"], ["/../..:/d"], ["v/../x:/d"], [""]],
+    "VolumesFrom": [["keep:x"], ["nobody"], [":"], ["keep:ro,ro"]],
+    "Tmpfs": [{"/t": "frob"}, {"t": ""}, {"/t": "size=x"}, {"/": "size=1k"}],
+    "PortBindings": [{"80/tcp": [{"HostPort": "x"}]}, {"x": None}, {"80": [{"HostIp": "x"}]}],
+}
+"""HostConfig values that are nearly right."""
+
+
+@pytest.mark.parametrize("key", NESTED)
+def test_values_that_are_nearly_right_are_refused_or_meant(clean_lab: Lab, key: str) -> None:
+    lab = clean_lab
+    lab.ok("run", "-d", "--name", "keep", "-v", "/data", "busybox", "sleep", "1d")
+    before = _world(lab)
+    for value in NESTED[key]:
+        body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {key: value}}
+        status, answer = lab.request("POST", "/containers/create", body)
+        what = f"{key}: {json.dumps(value)} → {status} {str(answer)[:300]}"
+        assert status < 500 or status == 501, what + lab.log()
+        if status == 201:
+            started, answer2 = lab.request("POST", f"/containers/{answer['Id']}/start")
+            assert started < 500 or "mount" in answer2["message"], what + str(answer2)
+            removed = lab.request("DELETE", f"/containers/{answer['Id']}?force=1&v=1")[0]
+            assert removed == 204, what
+        else:
+            assert answer["message"], what
+    assert _world(lab) == before
+    lab.ok("volume", "prune", "-af")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", bytes(1024), b"\x1f\x8b" + bytes(50), b"\x28\xb5\x2f\xfd" + bytes(50), b"x" * 5000],
+)
+def test_bodies_that_are_no_archives_change_nothing(clean_lab: Lab, data: bytes) -> None:
+    lab = clean_lab
+    lab.ok("run", "-d", "--name", "keep", "busybox", "sleep", "1d")
+    before = _world(lab)
+    for method, path in (
+        ("PUT", "/containers/keep/archive?path=/tmp"),
+        ("POST", "/images/create?fromSrc=-"),
+        ("POST", "/images/load"),
+        ("POST", "/build?q=1"),
+    ):
+        connection = _Connection(lab.paths.docker_socket)
+        connection.request(method, path, data, {"Content-Type": "application/x-tar"})
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        connection.close()
+        assert answer.status < 500, f"{method} {path}: {answer.status} {text}{lab.log()}"
+        assert "Traceback" not in text
+    lab.ok("image", "prune", "-f")
+    assert _world(lab) == before
+    assert lab.ok("exec", "keep", "ls", "/tmp") == ""
 
 
 def _world(lab: Lab) -> Any:

@@ -36,6 +36,7 @@ forgotten `yes` would fill a student's disk within minutes. `--log-opt max-size=
 own default."""
 
 _LOCAL_LIMITS = (20 << 20, 5)
+_FILES_MAX = 10_000
 _FILES = frozenset({"max-file", "max-size", "compress"})
 _WORDS = frozenset({"labels", "labels-regex", "env", "env-regex", "tag"})
 _CACHE = frozenset({"cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"})
@@ -93,6 +94,9 @@ def _number(options: Mapping[str, str], key: str, default: int) -> int:
         raise InvalidParameter(f'strconv.Atoi: parsing "{text}": invalid syntax')
     if int(text) < 1:
         raise InvalidParameter(f"{key} cannot be less than 1")
+    if len(text) > 5 or int(text) > _FILES_MAX:
+        # Each rotation renames every one of them.
+        raise InvalidParameter(f"{key} cannot be greater than {_FILES_MAX}")
     return int(text)
 
 
