@@ -178,35 +178,33 @@ class NetlinkSocket:
         if first is not None:
             raise first
 
-    def transact(self, messages: Sequence[Message], last: Message) -> None:
-        """Send a transaction (nftables): all or nothing; only refusals are answered for certain.
+    def transact(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
+        """Send a transaction (nftables): all or nothing.
 
-        `last` carries the acknowledgement that ends the wait. Raises NetlinkError for the first
-        message refused.
+        The acknowledgement that ends the wait is asked of the last real message: that of the end
+        itself exists only since Linux 6.10. Raises NetlinkError for the first message refused.
         """
+        if not messages:
+            return
         parts, by_sequence = [], {}
-        for message in messages:
-            parts.append(self._encode(message, NLM_F_REQUEST))
+        for message in (begin, *messages, end):
+            is_last = message is messages[-1]
+            parts.append(self._encode(message, NLM_F_REQUEST | (NLM_F_ACK if is_last else 0)))
             by_sequence[self._sequence] = message
-        parts.append(self._encode(last, NLM_F_REQUEST | NLM_F_ACK))
-        end = self._sequence
-        by_sequence[end] = last
+        last = self._sequence - 1
         self._socket.send(b"".join(parts))
         first: NetlinkError | None = None
         done = False
-        while not done:
+        while not done and first is None:
             for kind, flags, sequence, body in self._received():
                 if kind != NLMSG_ERROR or sequence not in by_sequence:
                     continue
                 found = refusal(by_sequence[sequence], flags, body)
                 if found is not None and first is None:
                     first = found
-                done = done or sequence == end
-            if first is not None and not done:
-                # A failed transaction is not acknowledged; its refusals came in one go.
-                self._drain()
-                break
+                done = done or sequence == last
         if first is not None:
+            self._drain()  # what else was refused came in the same go
             raise first
 
     def _drain(self) -> None:

@@ -211,7 +211,7 @@ def commit(handle: NetlinkSocket, messages: Sequence[Message]) -> None:
     edge = struct.pack("!BBH", 0, 0, 10)
     begin = Message(0x10, 0, edge, "begin a change of the rules")
     end = Message(0x11, 0, edge, "change the rules")
-    handle.transact([begin, *messages], end)
+    handle.transact(begin, messages, end)
 
 
 def open_socket() -> NetlinkSocket:
