@@ -121,10 +121,11 @@ def test_a_partition_is_a_rule_of_the_receiving_hosts_and_a_heal_removes_it(clus
     assert "labkit-chaos" not in _on_node(cluster, "manager-1", "nft", "list", "ruleset")
 
 
-def test_delays_of_packets_are_refused_by_name_and_messages_are_delayed(cluster: Lab) -> None:
+def test_messages_are_delayed_and_packets_too_or_refused_by_name(cluster: Lab) -> None:
     body = {"action": "slow", "nodes": ["manager-1", "manager-2"], "amount": "20ms"}
     done = ask(cluster, "POST", "/v1/chaos", body)
-    assert any("cannot delay packets to 192.168.99.10" in note for note in done["notes"])
+    # Without a note the kernel has delaying queues, and uses them (test_underlay.py).
+    assert all("cannot delay packets to 192.168.99.10" in note for note in done["notes"])
     assert len(ask(cluster, "GET", "/v1/chaos")["wires"]) == 2
     ask(cluster, "POST", "/v1/chaos", {"action": "heal"})
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import count as count_from
@@ -89,6 +90,7 @@ class Nodes:
         if self.underlay is not None:
             await self.underlay.remove()
             self.underlay.close()
+        await asyncio.to_thread(shutil.rmtree, self._paths.run / "nodes", ignore_errors=True)
 
     def _save(self) -> None:
         records = [asdict(node.record) for node in self.all.values()]
