@@ -204,6 +204,14 @@ def _network(probe: Probe, paths: LabPaths) -> Iterable[Finding]:
             "" if tool else "containers reach the lab only, not the outside",
             "" if tool else "as root: apt-get install passt (or slirp4netns)",
         )
+        if tool and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+            yield Finding(
+                "tap devices",
+                False,
+                "/dev/net/tun cannot be opened by this user",
+                f"{tool} cannot make the lab's way to the outside",
+                "as root: modprobe tun; chmod 666 /dev/net/tun",
+            )
     if "nftables" in probe.attempts:
         code = probe.attempts["nftables"]
         yield Finding(
