@@ -99,9 +99,16 @@ def images(call: Call) -> None:
 def volumes(call: Call) -> None:
     """Remove unused volumes."""
     everything = call.flags["all"]
+    version = call.client.api_version
+    # Before 1.42 an engine prunes named volumes too, and knows no flag that says so.
+    is_old = tuple(map(int, version.split("."))) < (1, 42)
+    if everything and is_old:
+        raise CommandError(
+            f'"--all" requires API version 1.42, but the Docker daemon API version is {version}'
+        )
     if everything and any(value.startswith("all=") for value in call.flags["filter"]):
         raise CommandError("conflicting options: cannot specify both --all and --filter all=1")
-    kind = "all local volumes" if everything else "anonymous local volumes"
+    kind = "all local volumes" if everything or is_old else "anonymous local volumes"
     warning = f"WARNING! This will remove {kind} not used by at least one container."
     if _agreed(call, warning):
         _report(call, *_prune_volumes(call, named_too=everything))
