@@ -57,8 +57,14 @@ def execute(
 def _feed(source: IO[bytes], stream: HijackedStream) -> None:
     """Pass input on; the command may well end before its input does."""
     try:
+        # By descriptor where there is one: a thread that still reads at the interpreter's end
+        # would hold the buffer's lock, and Python aborts over that.
+        try:
+            descriptor = source.fileno()
+        except (OSError, AttributeError, ValueError):
+            descriptor = -1
         read = getattr(source, "read1", source.read)
-        while data := read(_CHUNK):
+        while data := os.read(descriptor, _CHUNK) if descriptor >= 0 else read(_CHUNK):
             stream.write(data)
         stream.close_stdin()
     except (OSError, ValueError):
