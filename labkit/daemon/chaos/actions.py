@@ -206,7 +206,7 @@ class Chaos:
             return
         if nodes:
             raise InvalidParameter(f"chaos monkey: cannot read {nodes[0]!r}", hint="monkey stop")
-        every = milliseconds(amount, what="monkey", most=3_600_000)
+        every = milliseconds(amount or "5s", what="monkey", most=3_600_000)
         if every < 100:
             raise InvalidParameter("a monkey needs 100 ms between two strikes at least")
         await self.close()

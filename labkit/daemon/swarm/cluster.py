@@ -75,8 +75,7 @@ class SwarmCluster:
         self._executor = ThreadPoolExecutor(2, "swarm-disk")
         self.names = names
         self.members: dict[int, Member] = {}
-        self._client = f"labkitd-{new_id()[:12]}"
-        self._number = 0
+        self._begin_session()
         self._turn = asyncio.Lock()
 
     def _meta(self, names: Mapping[int, str]) -> Json:
@@ -225,9 +224,15 @@ class SwarmCluster:
                 async with asyncio.timeout(timeout_s):
                     return await self._insist(once)
             except TimeoutError:
-                # The session is lost with its unanswered command: go on under another name.
-                self._client, self._number = f"labkitd-{new_id()[:12]}", 0
+                self._begin_session()
                 raise Unavailable(_NO_LEADER, hint="%lab raft shows who is up") from None
+            except asyncio.CancelledError:
+                self._begin_session()
+                raise
+
+    def _begin_session(self) -> None:
+        """A command stays unanswered, and its session cannot go on: take another name."""
+        self._client, self._number = f"labkitd-{new_id()[:12]}", 0
 
     def _once(self, command: Any) -> Once:
         return Once(self._client, self._number, command)

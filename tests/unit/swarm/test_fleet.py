@@ -194,6 +194,11 @@ async def test_without_a_majority_the_swarm_says_what_docker_says(fleet: Fleet) 
         await swarm.write(Put("k", "v"), timeout_s=2)
     with pytest.raises(Unavailable, match="does not have a leader"):
         await swarm.read(Range("k"), timeout_s=1)
+    given_up = asyncio.ensure_future(swarm.write(Put("k", "given up")))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
     await fleet.chaos.do("restart", ["manager-1"])
     await swarm.write(Put("k", "w"))
 
