@@ -21,6 +21,7 @@ from labkit.host.engine import hostfiles, networking, specs, validate
 from labkit.host.engine.config import ContainerConfig
 from labkit.host.engine.container import Container, Definition, MountRecord
 from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig
+from labkit.host.engine.namespaces import joined_namespaces
 from labkit.host.engine.wire import read
 from labkit.host.image.builder.building import build
 from labkit.host.image.builder.cachemounts import CacheMounts
@@ -120,7 +121,7 @@ class ContainerRunner:
             endpoints = networking.endpoints_for(context, definition)
             networking.check_endpoints(context, endpoints)
             context.networks.by_container[request.id] = endpoints
-            with specs.joined_namespaces(context, definition) as namespaces:
+            with joined_namespaces(context, definition) as namespaces:
                 spec = await specs.container_spec(
                     context, definition, request.root, namespaces, shim_folder
                 )

@@ -8,18 +8,19 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import Conflict, InvalidParameter, LabkitError, NotFound
 from labkit.base.ids import new_id
 from labkit.host.engine import sessions, specs
 from labkit.host.engine.container import Container
+from labkit.host.engine.execmodel import FOLDER_PREFIX, Exec, ExecConfig, ExecStart, folder_name
 from labkit.host.engine.ports import ExitLike, ShimPort
 from labkit.host.engine.runtimes import runtime_of
 from labkit.host.engine.sessions import Attachment
 from labkit.host.engine.starting import exit_code_of_failure, root_of
-from labkit.host.engine.wire import BOOL, INT, STRING, STRSLICE, list_of, read, wire
+from labkit.host.engine.wire import read
 from labkit.host.isolation.spec import IoSpec
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ __all__ = [
     "FOLDER_PREFIX",
     "Exec",
     "ExecConfig",
+    "check_container",
     "create",
     "folder_name",
     "inspect",
+    "launch_attached",
     "resize",
-    "run_probe",
     "start",
     "take_up",
 ]
@@ -45,54 +47,6 @@ Json = dict[str, Any]
 _FINISHED_KEPT = 50
 
 
-@dataclass(frozen=True)
-class ExecConfig:
-    """The body of POST /containers/X/exec."""
-
-    user: str = wire("User", STRING, "")
-    privileged: bool = wire("Privileged", BOOL, False)
-    tty: bool = wire("Tty", BOOL, False)
-    console_size: tuple[int, ...] | None = wire("ConsoleSize", list_of(INT))
-    attach_stdin: bool = wire("AttachStdin", BOOL, False)
-    attach_stderr: bool = wire("AttachStderr", BOOL, False)
-    attach_stdout: bool = wire("AttachStdout", BOOL, False)
-    detach_keys: str = wire("DetachKeys", STRING, "")
-    env: tuple[str, ...] | None = wire("Env", list_of(STRING))
-    working_dir: str = wire("WorkingDir", STRING, "")
-    cmd: tuple[str, ...] | None = wire("Cmd", STRSLICE)
-
-
-@dataclass(frozen=True)
-class ExecStart:
-    """The body of POST /exec/ID/start."""
-
-    detach: bool = wire("Detach", BOOL, False)
-    tty: bool = wire("Tty", BOOL, False)
-    console_size: tuple[int, ...] | None = wire("ConsoleSize", list_of(INT))
-
-
-@dataclass(eq=False, slots=True)
-class Exec:
-    """One further process of a container."""
-
-    id: str
-    container: Container
-    config: ExecConfig
-    started: bool = False
-    running: bool = False
-    exit_code: int | None = None
-    pid: int = 0
-    shim: ShimPort | None = None
-    started_at_ns: int = 0
-    began_ns: int = 0
-    """Monotonic, when the engine began to start it."""
-
-    @property
-    def words(self) -> str:
-        """The command as events show it."""
-        return " ".join(self.config.cmd or ())
-
-
 def _find(context: Context, exec_id: str) -> Exec:
     found = context.execs.get(exec_id)
     if found is None:
@@ -100,19 +54,11 @@ def _find(context: Context, exec_id: str) -> Exec:
     return found
 
 
-FOLDER_PREFIX = "exec-"
-
-
-def folder_name(exec_id: str) -> str:
-    """The name, in its container's folder, of an exec's own folder."""
-    return f"{FOLDER_PREFIX}{exec_id[:16]}"
-
-
 def _folder(context: Context, process: Exec) -> Path:
     return context.folder(process.container.id) / folder_name(process.id)
 
 
-def _check_container(container: Container, called: str = "") -> None:
+def check_container(container: Container, called: str = "") -> None:
     """Conflict unless the container runs; `called` is what the user called it."""
     status = container.state.status
     if status == "paused":
@@ -135,7 +81,7 @@ async def create(context: Context, reference: str, body: Mapping[str, Any]) -> J
     """POST /containers/X/exec."""
     config = read(ExecConfig, body, name="ExecOptions")
     container = context.find(reference)
-    _check_container(container, reference)
+    check_container(container, reference)
     if not config.cmd:
         raise InvalidParameter("no exec command specified")
     if config.working_dir and not config.working_dir.startswith("/"):
@@ -159,17 +105,17 @@ async def start(context: Context, exec_id: str, body: Mapping[str, Any]) -> Atta
         raise Conflict(f"Error: Exec command {exec_id} has already run")
     if process.started:
         raise Conflict(f"Error: Exec command {exec_id} is already running")
-    _check_container(container)
+    check_container(container)
     process.started = True
     session: Attachment | None = None
     size = options.console_size or process.config.console_size
     config = process.config
     async with container.lock:
-        _check_container(container)
+        check_container(container)
         if options.detach:
             await _launch(context, process, size)
         else:
-            _, session = await _launch_attached(
+            _, session = await launch_attached(
                 context,
                 process,
                 size,
@@ -188,7 +134,7 @@ async def _launch(context: Context, process: Exec, size: tuple[int, ...] | None)
     return shim
 
 
-async def _launch_attached(
+async def launch_attached(
     context: Context,
     process: Exec,
     size: tuple[int, ...] | None,
@@ -372,47 +318,6 @@ async def resize(context: Context, exec_id: str, *, rows: int, columns: int) -> 
     if process.shim is None:
         raise Conflict(f"cannot resize exec {exec_id}: it is not running")
     await process.shim.resize(rows, columns)
-
-
-async def run_probe(
-    context: Context, container: Container, argv: tuple[str, ...], *, limit_bytes: int
-) -> tuple[int, bytes]:
-    """Run a health probe to its end: exit code and the first bytes of its output.
-
-    Cancelling it (the probe's timeout) kills the process.
-    """
-    config = ExecConfig(cmd=argv, attach_stdout=True, attach_stderr=True)
-    process = Exec(new_id(), container, config, started=True)
-    words = process.words
-    await context.container_event(container, f"exec_create: {words}", execID=process.id)
-    async with container.lock:
-        _check_container(container)
-        shim, session = await _launch_attached(
-            context, process, None, stdin=False, stdout=True, stderr=True
-        )
-    await context.container_event(container, f"exec_start: {words}", execID=process.id)
-    try:
-        output = await _collect(session, limit_bytes)
-        status = await shim.wait()
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError, LabkitError):
-            await shim.signal(9)
-        raise
-    finally:
-        await session.close()
-    return status.code, output
-
-
-async def _collect(session: Attachment, limit: int) -> bytes:
-    """The payload of Docker's frames, cut at `limit`."""
-    frames, output = bytearray(), bytearray()
-    while piece := await session.reader.read(65536):
-        frames += piece
-        while len(frames) >= 8 and len(frames) >= 8 + (size := int.from_bytes(frames[4:8], "big")):
-            if len(output) < limit:
-                output += frames[8 : 8 + size]
-            del frames[: 8 + size]
-    return bytes(output[:limit])
 
 
 def _timeline(process: Exec, shim: ShimPort, began_ns: int) -> Json:

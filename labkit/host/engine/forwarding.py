@@ -66,7 +66,10 @@ def check_address(log: LogConfig) -> None:
             f"failed to initialize logging driver: {log.type} needs --log-opt {key}=… here",
             hint="a lab host runs no log service; name a socket, such as unixgram:///tmp/log.sock",
         )
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in _SCHEMES or (log.type == "journald" and parts.scheme != "unixgram"):
         raise InvalidParameter(f"{key} should be in form proto://address, got {address}")
     if parts.scheme.startswith("unix") and not parts.path.startswith("/"):

@@ -105,7 +105,7 @@ async def _probe_loop(context: Context, container: Container, argv: tuple[str, .
 async def _probe(
     context: Context, container: Container, argv: tuple[str, ...], timeout_ns: int
 ) -> tuple[int, str]:
-    from labkit.host.engine.execs import run_probe
+    from labkit.host.engine.probes import run_probe
 
     try:
         async with asyncio.timeout(timeout_ns / 1e9):

@@ -19,6 +19,7 @@ from labkit.host.engine.config import ContainerConfig, command_line, image_confi
 from labkit.host.engine.container import Container, Definition, State
 from labkit.host.engine.events import EventLog
 from labkit.host.engine.hostconfig import HostConfig, NetworkingConfig, RestartPolicy, UpdateConfig
+from labkit.host.engine.limits import limits_of
 from labkit.host.engine.mounts import fill_volumes, resolve_mounts
 from labkit.host.engine.names import check_name, random_name
 from labkit.host.engine.removal import discard_files
@@ -169,7 +170,7 @@ def _warnings(context: Context, host: HostConfig) -> list[str]:
             "OOM killer is disabled for the container, but no memory limit is set, this can result "
             "in the system running out of resources."
         )
-    return found + context.ports.runtime.warnings_for(specs.limits_of(host))
+    return found + context.ports.runtime.warnings_for(limits_of(host))
 
 
 # -- start, pause --------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ async def update(context: Context, reference: str, body: Mapping[str, Any]) -> J
         validate.check_resources(host)
         warnings: list[str] = []
         if container.shim is not None and container.state.is_live:
-            warnings = await container.shim.update(specs.limits_of(host))
+            warnings = await container.shim.update(limits_of(host))
         definition = replace(container.definition, host=host)
         event = context.events.make("container", "update", container.id, container.attributes())
         await context.records.write(

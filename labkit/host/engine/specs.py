@@ -11,16 +11,16 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.base.errors import Conflict, InvalidParameter, LabkitError, NotFound
+from labkit.base.errors import InvalidParameter, LabkitError
 from labkit.base.ids import short_id
 from labkit.host.engine import hostfiles
 from labkit.host.engine.container import Container, Definition
-from labkit.host.engine.hostconfig import HostConfig, UpdateConfig
+from labkit.host.engine.hostconfig import HostConfig
+from labkit.host.engine.limits import limits_of
 from labkit.host.engine.logdrivers import log_file, log_limits
 from labkit.host.engine.mounts import core_mounts, prepare_sources
 from labkit.host.engine.rootfiles import RootFiles
@@ -36,10 +36,8 @@ from labkit.host.isolation.spec import (
     NamespaceChoice,
     NamespaceKind,
     ProcessSpec,
-    ResourceLimits,
     Rlimit,
     RootSpec,
-    ThrottleDevice,
 )
 
 if TYPE_CHECKING:
@@ -52,20 +50,11 @@ __all__ = [
     "environment",
     "exec_process",
     "io_spec",
-    "joined_namespaces",
-    "limits_of",
     "seccomp_policy",
     "warm_up",
 ]
 
 _WHOLE_ID_RANGE = 4_294_967_295
-_SHARED_MODES: tuple[tuple[NamespaceKind, str], ...] = (
-    ("net", "network_mode"),
-    ("ipc", "ipc_mode"),
-    ("pid", "pid_mode"),
-    ("uts", "uts_mode"),
-    ("cgroup", "cgroupns_mode"),
-)
 
 
 class ExecRequest:
@@ -91,60 +80,11 @@ class ExecRequest:
         self.console_size = console_size
 
 
-def limits_of(host: HostConfig | UpdateConfig) -> ResourceLimits:
-    """The limits a HostConfig or an update names."""
-    base = ResourceLimits(
-        memory_bytes=host.memory,
-        memory_swap_bytes=host.memory_swap,
-        memory_reservation_bytes=host.memory_reservation,
-        nano_cpus=host.nano_cpus,
-        cpu_quota_us=host.cpu_quota,
-        cpu_period_us=host.cpu_period,
-        cpu_shares=host.cpu_shares,
-        cpuset_cpus=host.cpuset_cpus,
-        cpuset_mems=host.cpuset_mems,
-        pids=max(host.pids_limit or 0, 0),
-        blkio_weight=host.blkio_weight,
-    )
-    if isinstance(host, UpdateConfig):
-        return base
-
-    def devices(rows: Sequence[object] | None) -> tuple[ThrottleDevice, ...]:
-        return tuple(
-            ThrottleDevice(str(getattr(row, "path", "")), int(getattr(row, "rate", 0)))
-            for row in rows or ()
-        )
-
-    values = {name: getattr(base, name) for name in base.__slots__}
-    values |= {
-        "read_bps": devices(host.blkio_read_bps),
-        "write_bps": devices(host.blkio_write_bps),
-        "read_iops": devices(host.blkio_read_iops),
-        "write_iops": devices(host.blkio_write_iops),
-        "oom_kill_disable": bool(host.oom_kill_disable),
-        "device_rules": _device_rules(host),
-    }
-    return ResourceLimits(**values)
-
-
 def warm_up() -> None:
     """Compile what almost every start needs, so that the first one is not slower."""
     capabilities = capability_sets()
     with contextlib.suppress(LabkitError):
         compile_profile(load_profile(None), capabilities.bounding, platform.machine())
-
-
-def _device_rules(host: HostConfig) -> tuple[str, ...]:
-    rules = list(host.device_cgroup_rules or ())
-    if host.privileged:
-        rules.append("a *:* rwm")
-    for device in host.devices or ():
-        with contextlib.suppress(OSError):
-            found = os.stat(device.path_on_host)
-            kind = "b" if (found.st_mode & 0o170000) == 0o060000 else "c"
-            major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
-            rules.append(f"{kind} {major}:{minor} {device.permissions or 'rwm'}")
-    return tuple(rules)
 
 
 def environment(definition: Definition, home: str, extra: Sequence[str] = ()) -> tuple[str, ...]:
@@ -256,53 +196,6 @@ def io_spec(context: Context, definition: Definition) -> IoSpec:
         open_stdin=definition.config.open_stdin,
         stdin_once=definition.config.stdin_once,
     )
-
-
-@contextmanager
-def joined_namespaces(
-    context: Context, definition: Definition
-) -> Iterator[Mapping[NamespaceKind, NamespaceChoice | int]]:
-    """Where each namespace comes from; descriptors of joined ones are open inside the block."""
-    choices: dict[NamespaceKind, NamespaceChoice | int] = {
-        "mnt": NamespaceChoice.NEW,
-        "user": NamespaceChoice.HOST,
-    }
-    opened: list[int] = []
-    try:
-        for kind, attribute in _SHARED_MODES:
-            mode: str = getattr(definition.host, attribute)
-            if mode == "host":
-                choices[kind] = NamespaceChoice.HOST
-            elif mode.startswith("container:"):
-                opened.append(_namespace_of(context, mode.partition(":")[2], kind))
-                choices[kind] = opened[-1]
-            else:
-                choices[kind] = NamespaceChoice.NEW
-        yield choices
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
-
-
-def _namespace_of(context: Context, reference: str, kind: NamespaceKind) -> int:
-    try:
-        other = context.find(reference)
-    except NotFound as error:
-        words = "network namespace" if kind == "net" else f"{kind} namespace"
-        raise NotFound(f"joining {words} of container: {error.message}") from None
-    if other.shim is None or not other.state.is_live:
-        words = "network namespace" if kind == "net" else f"{kind} namespace"
-        raise Conflict(
-            f"cannot join {words} of a non running container: container {other.name} is "
-            f"{other.state.status}",
-            hint=f"`docker start {other.name}` first",
-        )
-    try:
-        return os.open(f"/proc/{other.shim.init_pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Conflict(
-            f"cannot join the {kind} namespace of container {other.name}: {error.strerror}"
-        ) from error
 
 
 async def container_spec(

@@ -15,6 +15,7 @@ from labkit.host.engine.container import Container
 from labkit.host.engine.forwarding import check_receiver, start_forwarding
 from labkit.host.engine.health import start_health, stop_health
 from labkit.host.engine.mounts import mounted, released
+from labkit.host.engine.namespaces import joined_namespaces
 from labkit.host.engine.ports import ExitLike, ShimPort
 from labkit.host.engine.runtimes import runtime_of
 from labkit.host.engine.subpaths import expected_subpaths, verify_subpaths
@@ -97,7 +98,7 @@ async def _start_process(context: Context, container: Container) -> ShimPort:
     root = await root_of(context, container)
     networking.require_networks(context, container)
     joins = networking.needs_joining(context, container)
-    with specs.joined_namespaces(context, definition) as namespaces:
+    with joined_namespaces(context, definition) as namespaces:
         waiting = [pending for pending in container.pending if not pending.is_closed]
         subpaths = await expected_subpaths(context, definition.mounts)
         try:
