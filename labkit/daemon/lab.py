@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from labkit.base.errors import LabkitError
 from labkit.base.paths import LabPaths
 from labkit.daemon.boxes import BoxRegistry
 from labkit.daemon.ground import Ground
@@ -85,7 +86,11 @@ class Lab:
         if ground.host is not None:
             lab._keeper = AnchorKeeper(paths, ground.node, ground.host)
         if (paths.home / "nodes.json").exists() or (paths.home / "swarm").exists():
-            await lab.fleet()
+            try:
+                await lab.fleet()
+            except LabkitError as error:
+                # The default host is worth having without them; whoever asks for them is told.
+                _LOG.error("the nodes of this lab do not come up: %s", error)
         return lab
 
     async def fleet(self) -> Fleet:
@@ -95,7 +100,11 @@ class Lab:
                 from labkit.daemon.fleet import Fleet
 
                 fleet = Fleet(self.paths, self.ground)
-                await fleet.open()
+                try:
+                    await fleet.open()
+                except BaseException:
+                    await fleet.close()
+                    raise
                 self._fleet = fleet
             return self._fleet
 
