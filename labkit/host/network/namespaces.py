@@ -65,6 +65,30 @@ def entered(namespace: int | None) -> Iterator[None]:
         os.close(home)
 
 
+def _may_come_home() -> bool:
+    """Whether this thread, once elsewhere, may return to where it is. An ordinary user's daemon may
+    not: it is root of the lab's user namespace, and the machine's network belongs to another."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _set(home)
+    except OSError:
+        return False
+    finally:
+        os.close(home)
+    return True
+
+
+def _on_a_thread_that_stays(namespace: int, work: Callable[[], T]) -> T:
+    """`work()` on a thread that enters the namespace and ends there."""
+
+    def inside() -> T:
+        _set(namespace)
+        return work()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="labkit-inside") as once:
+        return once.submit(inside).result()
+
+
 class NamespaceWorker:
     """One thread that works inside namespaces, in the order it was asked."""
 
@@ -79,9 +103,13 @@ class NamespaceWorker:
 
     @staticmethod
     def run_nowait(namespace: int | None, work: Callable[[], T]) -> T:
-        """The same on the calling thread."""
-        with entered(namespace):
+        """The same, waited for. It may run on a thread of its own."""
+        if namespace is None:
             return work()
+        if _may_come_home():
+            with entered(namespace):
+                return work()
+        return _on_a_thread_that_stays(namespace, work)
 
     def close(self) -> None:
         """End the thread once its queue is empty."""
