@@ -85,10 +85,9 @@ def requirements() -> list[str]:
     return sorted(set(found))
 
 
-def key() -> str:
-    """Names the image that fits these packages."""
-    text = "\n".join([FORMAT, *packages(HERE / "guest-apt.txt"), *requirements()])
-    return hashlib.sha256((text + (HERE / "guest.sh").read_text()).encode()).hexdigest()[:12]
+def key(*parts: str) -> str:
+    """Names what was built from these parts."""
+    return hashlib.sha256("\n".join([FORMAT, *parts]).encode()).hexdigest()[:12]
 
 
 def run(words: Sequence[str | Path], *, log: Path, what: str) -> None:
@@ -126,11 +125,23 @@ def chroot(root: Path) -> Iterator[list[str]]:
     yield ["unshare", "--mount", "sh", "-c", mount, "sh", *environment]
 
 
-def build_tree(root: Path, log: Path) -> None:
-    """Debian with a kernel, the tests' packages, and a virtual environment of what we depend on."""
-    include = ",".join(packages(HERE / "guest-apt.txt"))
-    words = ["debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(root), mirror()]
+def debian(log: Path) -> Path:
+    """Debian with a kernel and the tests' packages: kept by itself, as it changes seldom."""
+    names = packages(HERE / "guest-apt.txt")
+    folder = cache_folder() / f"debian-{key(*names)}"
+    if folder.is_dir():
+        return folder
+    draft = folder.with_suffix(".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    include = f"--include={','.join(names)}"
+    words = ["debootstrap", "--variant=minbase", include, SUITE, str(draft), mirror()]
     run(words, log=log, what="debootstrap")
+    return draft.rename(folder)
+
+
+def build_tree(root: Path, log: Path) -> None:
+    """That Debian with a virtual environment of what we depend on."""
+    run(["cp", "-a", "--reflink=auto", debian(log), root], log=log, what="cp")
     # This machine's own way to the package registries, for pip below.
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs/ca-certificates.crt")
     for settings in (Path("/etc/pip.conf"), Path("/etc/xdg/pip/pip.conf")):
@@ -178,7 +189,8 @@ class Machine:
 
 def machine(*, rebuild: bool) -> Machine:
     """The machine from the cache, built first where it is not there. Building needs root."""
-    folder = cache_folder() / key()
+    parts = [*packages(HERE / "guest-apt.txt"), *requirements(), (HERE / "guest.sh").read_text()]
+    folder = cache_folder() / key(*parts)
     made = Machine(folder / "tree", folder / "disk.img")
     if rebuild:
         shutil.rmtree(folder, ignore_errors=True)
