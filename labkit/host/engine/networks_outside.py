@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import LabkitError
@@ -70,10 +71,27 @@ class WayOut:
             elif instance:
                 self.uplink = Uplink(networks.plumbing, instance)
                 await self.uplink.open()
+                if self.uplink.problem:
+                    await self._go_around(self.uplink)
         except (LabkitError, OSError) as error:
             self.problem = f"the lab has no way out: {error}"
-        if self.uplink is not None and self.uplink.problem:
-            self.problem = f"the lab has no way out: {self.uplink.problem}"
+
+    async def _go_around(self, uplink: Uplink) -> None:
+        """Where the machine does not forward for us: out through a program in user space."""
+        from labkit.host.isolation.outbound import start_outbound
+
+        host = self._context.ports.host
+        assert host is not None
+        why = uplink.problem
+        await uplink.remove()
+        found = await asyncio.to_thread(
+            start_outbound, self._context.paths, self._context.node, host.anchor_pid
+        )
+        if found.ok:
+            self.problem = f"the lab goes out {found.found} (slower, in user space): {why}"
+            return
+        await uplink.open()  # the machine itself can still be reached
+        self.problem = f"the lab has no way out: {why}"
 
     @property
     def resolvers(self) -> tuple[str, ...]:

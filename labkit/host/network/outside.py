@@ -70,7 +70,8 @@ class Outside:
     async def open(self) -> None:
         """Make the namespace, hang it on the lab host and serve in it. Raises LabkitError."""
         worker = self._plumbing.worker
-        self._namespace = await worker.run(None, new_namespace)
+        # From the lab host: an ordinary user's daemon could not come home to the machine's.
+        self._namespace = await worker.run(self._plumbing.namespace, new_namespace)
         await worker.run(self._plumbing.namespace, self._connect)
         # A socket for each address: an answer must come from the one that was asked.
         for text in _RESOLVERS:
