@@ -158,11 +158,11 @@ class Page:
         """Open a notebook of the lab's folder and wait for its kernel."""
         url = f"{self.lab.url}/lab/workspaces/{name.partition('.')[0]}/tree/{name}?token={TOKEN}"
         self.page.goto(url)
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=120_000)
         self.page.wait_for_function(
             "() => { const p = window.jupyterapp?.shell.currentWidget;"
             " return p?.sessionContext?.session?.kernel?.status === 'idle'; }",
-            timeout=60_000,
+            timeout=120_000,
         )
         self.page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
 

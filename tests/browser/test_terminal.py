@@ -18,7 +18,7 @@ class Terminal:
 
     def ready(self) -> Terminal:
         """Wait until Jupyter's terminal is drawn and connected."""
-        self.inner.locator(".xterm-screen").wait_for(timeout=60_000)
+        self.inner.locator(".xterm-screen").wait_for(timeout=120_000)
         self.inner.locator(".xterm-helper-textarea").wait_for(state="attached")
         return self
 
