@@ -1,4 +1,5 @@
-/* rawcall NUMBER [ARGUMENT…]: one system call, whatever libc thinks of it; prints its errno. */
+/* rawcall NUMBER [ARGUMENT…]: one system call, whatever libc thinks of it; prints its errno, or its
+ * result when the environment holds RESULT. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,6 @@ int main(int argc, char **argv) {
     errno = 0;
     const long result = syscall(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
                                 arguments[5], arguments[6]);
-    printf("%d\n", result < 0 ? errno : 0);
+    printf("%ld\n", getenv("RESULT") ? result : result < 0 ? (long)errno : 0);
     return 0;
 }

@@ -48,11 +48,16 @@ class _Group:
 _known: dict[tuple[tuple[Path, ...], str, tuple[str, ...]], Identity] = {}
 
 
+def _is_id(text: str) -> bool:
+    """A line with another number is no entry: ids must not wrap round to somebody else's."""
+    return text.isascii() and text.isdecimal() and int(text) <= _MAX_ID
+
+
 def _users(text: str) -> list[_User]:
     found = []
     for line in text.splitlines():
         fields = line.split(":")
-        if len(fields) >= 6 and fields[2].isdecimal() and fields[3].isdecimal():
+        if len(fields) >= 6 and _is_id(fields[2]) and _is_id(fields[3]):
             found.append(_User(fields[0], int(fields[2]), int(fields[3]), fields[5]))
     return found
 
@@ -61,14 +66,14 @@ def _groups(text: str) -> list[_Group]:
     found = []
     for line in text.splitlines():
         fields = line.split(":")
-        if len(fields) >= 3 and fields[2].isdecimal():
+        if len(fields) >= 3 and _is_id(fields[2]):
             members = tuple(fields[3].split(",")) if len(fields) > 3 and fields[3] else ()
             found.append(_Group(fields[0], int(fields[2]), members))
     return found
 
 
 def _number(text: str, what: str) -> int | None:
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):  # other scripts have digits too
         return None
     value = int(text)
     if value > _MAX_ID:
