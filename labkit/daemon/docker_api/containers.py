@@ -177,5 +177,5 @@ ROUTES: tuple[Route, ...] = (
     post("/containers/{id}/rename", rename),
     post("/containers/{id}/update", update),
     post("/containers/{id}/resize", resize),
-    delete("/containers/{id}", remove),
+    delete("/containers/{id:path}", remove),
 )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labkit.base.errors import Conflict, LabkitError, NotFound, SystemFailure
@@ -26,9 +28,10 @@ async def remove(
     context: Context, reference: str, *, force: bool, volumes: bool, link: bool
 ) -> None:
     """DELETE /containers/X."""
-    container = context.find(reference)
     if link:
-        raise Conflict(f"cannot remove link {reference}: this version of labkit has no links")
+        await remove_link(context, reference)
+        return
+    container = context.find(reference)
     if container.removing:
         raise Conflict(f"removal of container {reference} is already in progress")
     if container.state.is_running and not force:
@@ -53,6 +56,34 @@ async def remove(
     except BaseException:
         container.removing = False
         raise
+
+
+async def remove_link(context: Context, reference: str) -> None:
+    """DELETE /containers/NAME/ALIAS?link=1: the container forgets one of its links.
+
+    Its /etc/hosts follows at the next start.
+    """
+    name, _, alias = reference.strip("/").partition("/")
+    if not alias:
+        raise Conflict("Conflict, cannot remove the default link name of the container")
+    container = context.find(name)
+    async with container.lock:
+        links = container.host.links or ()
+        kept = tuple(
+            entry for entry in links if (entry.partition(":")[2] or entry).strip("/") != alias
+        )
+        if len(kept) == len(links):
+            raise NotFound(
+                f"No such link: {reference}", hint="`docker inspect` lists HostConfig.Links"
+            )
+        definition = replace(container.definition, host=replace(container.host, links=kept))
+        await context.records.write(
+            (
+                "UPDATE containers SET definition = ? WHERE id = ?",
+                (json.dumps(definition.to_json()), container.id),
+            )
+        )
+        container.definition = definition
 
 
 def _why_not(container: Container) -> str:

@@ -270,3 +270,47 @@ async def test_many_join_at_once_and_all_have_addresses_of_their_own(lab: Networ
     addresses = {await lab.address(f"m{n:02}", "crowd") for n in range(12)}
     assert len(addresses) == 12
     assert await lab.reaches("m00", "m11")
+
+
+async def test_a_link_gives_a_name_on_the_default_bridge(lab: NetworkLab) -> None:
+    await lab.start("db")
+    await lab.start("web", HostConfig={"Links": ["db:database"]})
+    for name in ("database", "db"):
+        assert await lab.reaches("web", name), name
+    _, hosts = await lab.exec("web", "cat", "/etc/hosts")
+    assert "172.17.0.2\tdatabase" in hosts
+    await lab.engine.container_kill("web")
+    await lab.engine.container_kill("db")
+    with pytest.raises(Conflict, match="Cannot link to a non running container: /db AS /web/datab"):
+        await lab.engine.container_start("web")
+    await lab.engine.container_remove("/web/database", link=True)
+    await lab.engine.container_start("web")
+    with pytest.raises(NotFound, match="No such link"):
+        await lab.engine.container_remove("/web/database", link=True)
+
+
+async def test_extra_hosts_and_resolvers_are_written(lab: NetworkLab) -> None:
+    host = {
+        "ExtraHosts": ["gate:host-gateway", "printer:10.0.0.9"],
+        "Dns": ["9.9.9.9"],
+        "DnsSearch": ["example.org"],
+        "DnsOptions": ["timeout:1"],
+    }
+    await lab.start("web", HostConfig=host)
+    _, hosts = await lab.exec("web", "cat", "/etc/hosts")
+    assert "172.17.0.1\tgate\n" in hosts
+    assert "10.0.0.9\tprinter\n" in hosts
+    _, resolver = await lab.exec("web", "cat", "/etc/resolv.conf")
+    for line in ("nameserver 9.9.9.9", "search example.org", "options timeout:1"):
+        assert line in resolver
+    await lab.network("shop")
+    await lab.start("own", network="shop", HostConfig=host)
+    _, resolver = await lab.exec("own", "cat", "/etc/resolv.conf")
+    assert "nameserver 127.0.0.11" in resolver
+    assert "host(9.9.9.9)" in resolver
+
+
+async def test_host_and_none_stand_alone(lab: NetworkLab) -> None:
+    both = {"EndpointsConfig": {"bridge": {}, "host": {}}}
+    with pytest.raises(InvalidParameter, match="cannot attach both user-defined and non-user-def"):
+        await lab.start("web", NetworkingConfig=both)

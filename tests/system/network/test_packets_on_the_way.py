@@ -101,7 +101,7 @@ async def test_a_recording_is_bounded_and_its_mistakes_are_named(lab: NetworkLab
     capture = await captures.start({"target": "c1", "filter": "icmp", "packets": 3})
     await lab.exec("c1", "ping", "-c", "2", "-i", "0.1", "172.17.0.1")
     async with asyncio.timeout(10):
-        while capture.is_running:
+        while capture.is_running:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert len(capture.packets) == 3
     assert "3 packets" in capture.why_ended
