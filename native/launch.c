@@ -195,6 +195,11 @@ static int map_users(const struct lk_spec *spec, struct lk_timeline *timeline, i
     struct lk_step *step = lk_begin(timeline, LK_BY_SHIM, "map user ids",
                                     "write(\"/proc/PID/uid_map\")", "%s", spec->uid_map);
     int status = write_map(pid, "gid_map", spec->gid_map, error);
+    /* An ordinary user may map a group only where groups can no longer be dropped. */
+    if (status == -EPERM && write_map(pid, "setgroups", "deny", error) == 0) {
+        *error = (struct lk_error){0};
+        status = write_map(pid, "gid_map", spec->gid_map, error);
+    }
     if (status == 0)
         status = write_map(pid, "uid_map", spec->uid_map, error);
     if (status == 0 && lk_send_fd(sync, (char[]){LK_SYNC_MAPPED}, 1, -1, 0) < 0)

@@ -134,6 +134,7 @@ class Launch:
         around.kept = tuple(fds.add(3 + number) for number in range(self.keep))
         around.hold = self.listener is not None
         around.stop_built = self.on_built is not None
+        around.userxattr = os.geteuid() != 0  # then some ids and groups cannot be had
         around.idmaps = {index: fds.add(fd) for index, fd in (self.idmaps or {}).items()}
         if self.spec is not None:
             around.joins = {
