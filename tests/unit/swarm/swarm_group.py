@@ -42,7 +42,7 @@ class Group:
             Recorder({}) if recorder else None,
         )
         config = Config(frozenset(self.around.names))
-        settings = MemberSettings(0.02, Options(lease_ticks=0), snapshot_every=200, keep=20)
+        settings = MemberSettings(0.05, Options(lease_ticks=0), snapshot_every=200, keep=20)
         self.members = {
             number: Member(
                 number,
