@@ -261,4 +261,8 @@ def test_daemon_json_sets_the_driver_and_shows_in_info(tmp_path: Path) -> None:
         assert info["RegistryConfig"]["Mirrors"] == ["http://mirror.lab:5000/"]
         assert info["RegistryConfig"]["IndexConfigs"]["reg.lab:5000"]["Secure"] is False
         assert info["DefaultAddressPools"] == [{"Base": "10.9.0.0/16", "Size": 24}]
+        lab.ok("network", "create", "mine")
+        found = json.loads(lab.ok("network", "inspect", "-f", "{{json .IPAM.Config}}", "mine"))
+        assert found[0]["Subnet"].startswith("10.9.")
+        lab.ok("network", "rm", "mine")
         lab.ok("rm", "c1", "c2")

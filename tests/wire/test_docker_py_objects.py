@@ -121,6 +121,25 @@ def test_events_arrive_while_they_happen(client: Any) -> None:
     assert "start" in actions
 
 
+def test_detaching_and_resizing_are_told(client: Any, clean_lab: Lab) -> None:
+    box = client.containers.run("busybox", ["cat"], detach=True, tty=True, stdin_open=True)
+    box.resize(height=30, width=100)
+    socket = box.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+    socket._sock.sendall(b"\x10\x11")
+    wanted = {"attach", "detach", "resize"}
+    stream = client.events(
+        decode=True, since=1, until=int(time.time()) + 20, filters={"container": [box.id]}
+    )
+    for event in stream:
+        wanted.discard(event["Action"])
+        if not wanted:
+            break
+    stream.close()
+    socket.close()
+    assert not wanted
+    assert clean_lab.ok("inspect", "-f", "{{.State.Running}}", box.id) == "true\n"
+
+
 def test_commit_import_save_and_load(client: Any) -> None:
     box = client.containers.run("busybox", ["touch", "/made"], detach=True)
     box.wait()

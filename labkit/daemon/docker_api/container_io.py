@@ -14,10 +14,11 @@ from labkit.daemon.call import Call, finish, json_answer
 from labkit.daemon.docker_api.detach import DetachKeys, parse_keys
 from labkit.daemon.docker_api.streams import send_bytes, send_json_lines
 from labkit.daemon.routing import Route, get, post
-from labkit.daemon.tunnel import hijack, relay
+from labkit.daemon.tunnel import Tunnel, hijack, relay
 
 if TYPE_CHECKING:
     from labkit.host.engine.engine import Engine
+    from labkit.host.engine.sessions import Attachment
 
 __all__ = ["MULTIPLEXED", "RAW", "ROUTES", "stream_type"]
 
@@ -53,8 +54,16 @@ async def attach(call: Call[Engine]) -> web.StreamResponse:
     except BaseException:
         await session.close()
         raise
-    await finish(relay(tunnel, session, DetachKeys(keys) if session.tty else None))
+    await finish(_carry(call, tunnel, session, DetachKeys(keys) if session.tty else None))
     return tunnel.response
+
+
+async def _carry(
+    call: Call[Engine], tunnel: Tunnel, session: Attachment, keys: DetachKeys | None
+) -> None:
+    """To the end also when the handler is cancelled, which it is as soon as the tunnel closes."""
+    if await relay(tunnel, session, keys):
+        await call.state.container_event(call.params["id"], "detach")
 
 
 async def attach_websocket(call: Call[Engine]) -> web.StreamResponse:

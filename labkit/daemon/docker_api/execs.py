@@ -62,7 +62,9 @@ async def _serve(
         await tunnel.close()
         raise
     assert session is not None
-    await relay(tunnel, session, DetachKeys(keys) if session.tty else None)
+    if await relay(tunnel, session, DetachKeys(keys) if session.tty else None):
+        container = (await engine.exec_inspect(exec_id))["ContainerID"]
+        await engine.container_event(container, "exec_detach", execID=exec_id)
 
 
 async def _check_container(engine: Engine, container_id: str) -> None:

@@ -82,3 +82,4 @@ async def resize(context: Context, reference: str, *, rows: int, columns: int) -
     if container.shim is None or not container.state.is_live:
         raise Conflict(f"container {container.id} is not running")
     await container.shim.resize(rows, columns)
+    await context.container_event(container, "resize", height=str(rows), width=str(columns))

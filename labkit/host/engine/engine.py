@@ -12,10 +12,12 @@ for the exit status, applies AutoRemove or the restart policy).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from labkit.base.errors import NotFound
 from labkit.base.paths import LabPaths
 from labkit.host.engine import (
     archives,
@@ -347,6 +349,15 @@ class Engine:
     async def system_df(self) -> Json:
         """GET /system/df: sizes of images and containers."""
         return await info.disk_usage(self.context)
+
+    async def container_event(self, reference: str, action: str, **attributes: str) -> None:
+        """Record that a client did something which only its connection knows (it detached).
+
+        A container that is gone by now has nothing more to tell.
+        """
+        with contextlib.suppress(NotFound):
+            container = self.context.find(reference)
+            await self.context.container_event(container, action, **attributes)
 
     async def events(
         self,

@@ -24,6 +24,7 @@ from labkit.host.engine.networks_model import BUILT_IN, Endpoint, Network
 from labkit.host.engine.networks_outside import WayOut, bridge_spec
 from labkit.host.engine.pruning import matches_prune_filters
 from labkit.host.network.ipam import (
+    DEFAULT_POOLS,
     Pool,
     Subnet,
     choose_subnet,
@@ -113,6 +114,10 @@ class Networks:
         await self.plumbing.open(specs, rules, veths)
         self.publisher = Publisher(self._context, self.plumbing)
 
+    def _default_pools(self) -> Iterable[ipaddress.IPv4Network]:
+        """What daemon.json says, or Docker's own."""
+        return self._context.settings.subnets() or DEFAULT_POOLS
+
     async def _make_built_in(self) -> None:
         made = []
         for name, driver in zip(BUILT_IN, ("bridge", "host", "null"), strict=True):
@@ -121,7 +126,7 @@ class Networks:
             network = Network(new_id(), name, driver, time.time_ns())
             if name == "bridge":
                 network.options = dict(_DEFAULT_BRIDGE_OPTIONS)
-                subnet = choose_subnet(self._subnets(), self.avoid)
+                subnet = choose_subnet(self._subnets(), self.avoid, self._default_pools())
                 network.pools = [Pool(subnet, subnet.network_address + 1)]
             self._add(network)
             made.append(self._row(network))
@@ -258,7 +263,9 @@ class Networks:
         if network.config_only:
             return
         if network.enable_ipv4 and network.pool(4) is None:
-            network.pools.insert(0, Pool(choose_subnet(used, self.avoid), None))
+            network.pools.insert(
+                0, Pool(choose_subnet(used, self.avoid, self._default_pools()), None)
+            )
         if network.enable_ipv6 and network.pool(6) is None:
             seed = bytes.fromhex(self._context.engine_id[:10])
             network.pools.append(Pool(choose_subnet_v6(used, seed), None))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,17 @@ class Settings:
     insecure: tuple[str, ...] = ()
     pools: tuple[AddressPool, ...] = ()
     labels: tuple[str, ...] = ()
+
+    def subnets(self) -> Iterable[ipaddress.IPv4Network]:
+        """The parts of the address pools, in order; empty when the file names none."""
+        if not self.pools:
+            return ()
+        return (
+            part
+            for pool in self.pools
+            for part in ipaddress.ip_network(pool.base).subnets(new_prefix=pool.size)
+            if isinstance(part, ipaddress.IPv4Network)
+        )
 
 
 def read_settings(file: Path) -> Settings:

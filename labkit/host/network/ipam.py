@@ -119,10 +119,14 @@ def _overlaps(subnet: Subnet, others: Iterable[Subnet]) -> Subnet | None:
     return None
 
 
-def choose_subnet(used: Iterable[Subnet], avoid: Iterable[Subnet] = ()) -> ipaddress.IPv4Network:
-    """The first default pool that is free. Raises SystemFailure when all are used up."""
+def choose_subnet(
+    used: Iterable[Subnet],
+    avoid: Iterable[Subnet] = (),
+    pools: Iterable[ipaddress.IPv4Network] = DEFAULT_POOLS,
+) -> ipaddress.IPv4Network:
+    """The first of `pools` that is free. Raises SystemFailure when all are used up."""
     taken = [*used, *avoid]
-    for pool in DEFAULT_POOLS:
+    for pool in pools:
         if _overlaps(pool, taken) is None:
             return pool
     raise SystemFailure(
