@@ -54,8 +54,8 @@ class WayOut:
     async def open(self, *, instance: str, offline: bool) -> None:
         """Connect to the machine where it has a road itself, to a simulated outside otherwise.
 
-        `instance` names this lab's interface on the machine; without it (an ordinary user's lab,
-        whose way out is made elsewhere) only the simulated outside is made.
+        `instance` names this lab's interface on the machine; without it (an ordinary user's lab)
+        the way out is made elsewhere, and where it was not there is the simulated one.
         """
         from labkit.host.network.outside import Outside
         from labkit.host.network.uplink import Uplink, has_default_route
@@ -63,8 +63,15 @@ class WayOut:
         networks = self._context.networks
         if networks.plumbing is None or networks.worker is None:
             return
+        host = networks.plumbing.namespace
         try:
-            if offline or not await networks.worker.run(None, has_default_route):
+            is_cut_off = not await networks.worker.run(None, has_default_route)
+            if not instance and not is_cut_off:
+                # Somebody else may have made a way out already (pasta, slirp4netns).
+                is_cut_off = not await networks.worker.run(host, has_default_route)
+                if is_cut_off:
+                    self.problem = "the lab has no way out: `labkit doctor` says why"
+            if offline or is_cut_off:
                 self.outside = Outside(networks.plumbing)
                 await self.outside.open()
                 self._context.outside_resolver = self.outside.resolve
