@@ -34,6 +34,10 @@ _CONTAINER = 1
 _ARGUMENTS = ("labkit-shim", "nursery", "--waits--")
 
 
+class _NurseryEnded(SystemFailure):
+    """It was killed before it answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadyShim:
     """A shim that waits for a spec on `link`'s other end. Its taker owns both descriptors."""
@@ -92,9 +96,15 @@ class Nursery:
             if not _has_ended(shim.pidfd, 0):
                 return shim
             shim.close()
-        waiter: asyncio.Future[ReadyShim] = asyncio.get_running_loop().create_future()
-        self._ask(container, waiter)
-        return await waiter
+        ended: SystemFailure = _NurseryEnded("cannot start a shim")
+        for _ in range(3):
+            waiter: asyncio.Future[ReadyShim] = asyncio.get_running_loop().create_future()
+            self._ask(container, waiter)
+            try:
+                return await waiter
+            except _NurseryEnded as error:  # killed; it held nothing that the next one lacks
+                ended = error
+        raise ended
 
     def warm(self) -> None:
         """Have one of each kind ready from now on."""
@@ -180,7 +190,7 @@ class Nursery:
         asked, self._asked = self._asked, deque()
         for _, waiter in asked:
             if waiter is not None and not waiter.done():
-                waiter.set_exception(SystemFailure("cannot start a shim: the nursery has ended"))
+                waiter.set_exception(_NurseryEnded("cannot start a shim: the nursery has ended"))
 
     def close(self) -> None:
         """End the nursery and those that wait; returns when they are gone."""

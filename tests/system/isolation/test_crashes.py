@@ -52,11 +52,12 @@ async def settle(found: Shim | ExitStatus) -> ExitStatus:
     return status
 
 
+@pytest.mark.parametrize("rounds", [6, pytest.param(200, marks=pytest.mark.slow)])
 async def test_a_daemon_killed_at_any_moment_leaves_nothing_it_cannot_find(
-    host: Host, short_tmp: Path
+    host: Host, short_tmp: Path, rounds: int
 ) -> None:
     randomness = seeded()
-    for round_number in range(6):
+    for round_number in range(rounds):
         instance = f"crash-{short_tmp.name}-{round_number}"
         folder = short_tmp / f"crash{round_number}"
         await asyncio.to_thread(
