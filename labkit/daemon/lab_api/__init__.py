@@ -13,6 +13,7 @@ from labkit.daemon.lab_api import (
     forwards,
     host_exec,
     images,
+    layers,
     mounts,
     raft,
     status,
@@ -42,6 +43,7 @@ def build_lab_app(lab: Lab) -> web.Application:
             boxes,
             host_exec,
             images,
+            layers,
             raft,
             cluster,
         )

@@ -16,7 +16,15 @@ from labkit.host.image.difftree import is_opaque
 from labkit.host.image.treewalk import walk
 from labkit.host.image.union import Found, Union
 
-__all__ = ["ADDED", "CHANGED", "DELETED", "Change", "overlay_changes", "tree_changes"]
+__all__ = [
+    "ADDED",
+    "CHANGED",
+    "DELETED",
+    "Change",
+    "overlay_changes",
+    "same_name",
+    "tree_changes",
+]
 
 CHANGED, ADDED, DELETED = 0, 1, 2
 
@@ -116,7 +124,7 @@ def tree_changes(lower: Union, upper: Union) -> list[Change]:
             elif mine.is_folder and theirs.is_folder:
                 if not _is_same_folder(mine.stat, theirs.stat):
                     changes.add(where, CHANGED)
-            elif not _is_same_name(mine.stat, theirs.stat):
+            elif not same_name(mine.stat, theirs.stat):
                 changes.add(where, CHANGED)
             if theirs.is_folder:
                 is_old = mine is not None and mine.is_folder
@@ -124,7 +132,8 @@ def tree_changes(lower: Union, upper: Union) -> list[Change]:
     return changes.sorted()
 
 
-def _is_same_name(one: os.stat_result, other: os.stat_result) -> bool:
+def same_name(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether two files look alike: kind, rights, owner, size, time, device."""
     return (one.st_mode, one.st_uid, one.st_gid, one.st_size, one.st_mtime_ns, one.st_rdev) == (
         other.st_mode,
         other.st_uid,

@@ -43,6 +43,7 @@ class ViewEntry:
 VIEWS: dict[str, ViewEntry] = {
     "namespaces": ViewEntry("processes by the namespaces they share, and what holds them"),
     "lifecycle": ViewEntry("the states of containers and how they got there"),
+    "layers": ViewEntry("an image or a container taken apart", "IMAGE|CONTAINER [IMAGE2]", 2),
     "mounts": ViewEntry("where the files of containers are kept", "[CONTAINER…]", 20),
     "events": ViewEntry("what happened to which object, and when"),
 }
