@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import Conflict, InvalidParameter, LabkitError
+from labkit.base.errors import Conflict, InvalidParameter, LabkitError, Unsupported
 from labkit.host.engine import lifecycle
 from labkit.host.engine.changewords import with_changes
 from labkit.host.engine.config import ContainerConfig, merged
@@ -96,7 +96,10 @@ async def _paused(context: Context, container: Container, *, wanted: bool) -> As
     """Keep the container still, if it moves at all."""
     held = wanted and container.state.status == "running"
     if held:
-        await lifecycle.pause(context, container.id)
+        try:
+            await lifecycle.pause(context, container.id)
+        except Unsupported:
+            held = False  # without a freezer it is committed as it runs, as with --pause=false
     try:
         yield
     finally:

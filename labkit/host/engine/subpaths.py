@@ -29,9 +29,9 @@ Expected = Mapping[str, tuple[int, int]]
 """For each target with a subpath: device and inode of what must be mounted there."""
 
 
-def _refused(mount: MountRecord, reason: str) -> InvalidParameter:
+def _refused(context: Context, mount: MountRecord, reason: str) -> InvalidParameter:
     return InvalidParameter(
-        f"cannot access path {mount.source}/{mount.subpath}: {reason}",
+        f"cannot access path {context.shown(mount.source)}/{mount.subpath}: {reason}",
         hint="a subpath must exist in the volume before a container mounts it",
     )
 
@@ -45,7 +45,7 @@ def _identity(context: Context, mount: MountRecord) -> tuple[int, int]:
         finally:
             os.close(volume)
     except OSError as error:
-        raise _refused(mount, error.strerror or "it cannot be opened") from None
+        raise _refused(context, mount, error.strerror or "it cannot be opened") from None
     found = os.fstat(folder)
     os.close(folder)
     return found.st_dev, found.st_ino
