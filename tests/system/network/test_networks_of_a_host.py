@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from network_lab import NetworkLab
 
-from labkit.base.errors import Conflict, Forbidden, InvalidParameter, NotFound, Unsupported
-from labkit.host.network import links
+from labkit.base.errors import (
+    Conflict,
+    Forbidden,
+    InvalidParameter,
+    NotFound,
+    SystemFailure,
+    Unsupported,
+)
+from labkit.host.network import links, plumbing
 from labkit.host.network.netlink import NetlinkSocket
 
 
@@ -314,3 +321,46 @@ async def test_host_and_none_stand_alone(lab: NetworkLab) -> None:
     both = {"EndpointsConfig": {"bridge": {}, "host": {}}}
     with pytest.raises(InvalidParameter, match="cannot attach both user-defined and non-user-def"):
         await lab.start("web", NetworkingConfig=both)
+
+
+async def test_a_name_that_is_taken_is_no_obstacle(
+    lab: NetworkLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["veth0000001", "veth0000001", "veth0000001", "veth0000002"])
+    monkeypatch.setattr(plumbing, "new_host_name", lambda: next(names))
+    await lab.start("c1")
+    await lab.start("c2")
+    assert {"veth0000001", "veth0000002"} <= (await lab.host_links()).keys()
+    assert await lab.reaches("c1", "172.17.0.3")
+
+
+async def test_names_used_up_are_said_and_nothing_stays(
+    lab: NetworkLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plumbing, "new_host_name", lambda: "veth0000001")
+    await lab.start("c1")
+    with pytest.raises(SystemFailure, match="cannot create the veth pair veth0000001"):
+        await lab.start("c2")
+    assert list(lab.networks.find("bridge").endpoints) == [lab.engine.context.find("c1").id]
+    monkeypatch.undo()
+    await lab.engine.container_start("c2")
+    assert await lab.address("c2") == "172.17.0.3"
+
+
+async def test_a_full_network_says_so_and_has_room_again(lab: NetworkLab) -> None:
+    await lab.network("tiny", IPAM={"Config": [{"Subnet": "10.80.0.0/30"}]})
+    await lab.start("c1", network="tiny")
+    with pytest.raises(SystemFailure, match=r"no available IPv4 addresses.*10\.80\.0\.0/30"):
+        await lab.start("c2", network="tiny")
+    await lab.engine.container_remove("c1", force=True)
+    await lab.engine.container_start("c2")
+
+
+async def test_many_questions_at_once_are_all_answered(lab: NetworkLab) -> None:
+    await lab.network("shop")
+    await lab.start("web", network="shop")
+    await lab.start("db", network="shop")
+    one = "nslookup -type=a db > /dev/null || echo lost"
+    asks = f"i=0; while [ $i -lt 40 ]; do {one}; i=$((i+1)); done"
+    found = await asyncio.gather(*(lab.exec("web", "sh", "-c", asks) for _ in range(4)))
+    assert [text for _, text in found] == [""] * 4
