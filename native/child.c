@@ -343,7 +343,8 @@ static int find_program(const struct lk_spec *spec, char found[PATH_MAX], struct
 
 /* A file that is there and may be executed, but is no program (or its interpreter is missing, or
  * there are too many arguments): as with runc the container has started by now, so it is the
- * container that says so and ends with 255. */
+ * container that says so and ends with 255, the status of runc's init since 1.2, Docker 28's. (It
+ * was 1 in the days of Docker 20.10.) */
 static _Noreturn void end_as_no_program(const char *program, int number) {
     char text[PATH_MAX + 64];
     const char *reason = strerror(number);

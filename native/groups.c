@@ -79,7 +79,7 @@ static int write_settings(const struct lk_spec *spec, const int *bases, char *wa
         const struct lk_group_write *write_ = &spec->group_writes[i];
         const struct lk_group_write *last = i > 0 ? write_ - 1 : NULL;
         /* A list goes into one file line by line. */
-        if (fd < 0 || last->folder != write_->folder || strcmp(last->file, write_->file) != 0) {
+        if (fd < 0 || last == NULL || last->folder != write_->folder || strcmp(last->file, write_->file) != 0) {
             char path[512];
             lk_close_fd(&fd);
             (void)snprintf(path, sizeof path, "%s/%s", spec->group_name, write_->file);

@@ -89,7 +89,7 @@ static void child_left_sync(struct lk_shim *shim) {
     if (error.number == 0 && exec == NULL)
         (void)lk_fail_with(&error, ECHILD, "start the process",
                            "it was killed while being set up (is the memory limit too small?)");
-    if (error.number != 0) {
+    if (error.number != 0 || exec == NULL) {
         lk_shim_fail(shim, &error);
         return;
     }
