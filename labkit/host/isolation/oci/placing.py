@@ -82,6 +82,11 @@ def _hand_down(layout: Layout, base: Path, place: str) -> frozenset[str]:
     folder, given = base, set[str]()
     for part in Path(place).parts:
         given = set()
+        if _holds_processes(folder):
+            # Enabling one here would make what is below threaded: no process is born there.
+            folder /= part
+            folder.mkdir(exist_ok=True)
+            continue
         for controller in layout.unified_controllers & set(WANTED_V2):
             with contextlib.suppress(OSError):
                 write_file(folder / "cgroup.subtree_control", f"+{controller}")
@@ -89,6 +94,13 @@ def _hand_down(layout: Layout, base: Path, place: str) -> frozenset[str]:
         folder /= part
         folder.mkdir(exist_ok=True)
     return frozenset(given)
+
+
+def _holds_processes(folder: Path) -> bool:
+    """Whether an inner folder has processes of its own (the machine's top may have both)."""
+    if not (folder / "cgroup.type").exists():
+        return False
+    return bool((folder / "cgroup.procs").read_text().strip())
 
 
 def _warnings(group: Cgroup, limits: ResourceLimits, given: frozenset[str]) -> list[str]:
