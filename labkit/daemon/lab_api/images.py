@@ -11,6 +11,7 @@ from aiohttp import web
 
 from labkit.base.errors import InvalidParameter
 from labkit.daemon.call import Call, json_answer
+from labkit.daemon.docker_api.images import registry_auth
 from labkit.daemon.docker_api.pipes import RequestBody, after_first, written_by
 from labkit.daemon.docker_api.streams import send_bytes, send_json_lines
 from labkit.daemon.routing import Route, get, post
@@ -96,9 +97,25 @@ async def load_bundle(call: Call[Lab]) -> web.StreamResponse:
     return await send_json_lines(call.request, told(), in_band_errors=True)
 
 
+async def manifest(call: Call[Lab]) -> web.Response:
+    """GET /v1/images/manifest?of=X&insecure=: a manifest, byte for byte as its registry keeps it.
+
+    Content-Type is its media type. Credentials come as in Docker's API (X-Registry-Auth).
+    """
+    from labkit.host.engine.registries import manifest as fetch
+
+    reference = call.text("of")
+    if reference is None:
+        raise InvalidParameter("no image was named", hint="of=localhost:5000/web:1")
+    auth = registry_auth(call.request.headers.get("X-Registry-Auth"))
+    kind, data = await fetch(reference, auth=auth, insecure=call.flag("insecure"))
+    return web.Response(body=data, content_type=kind)
+
+
 ROUTES: tuple[Route, ...] = (
     get("/v1/images/catalog", catalog),
     get("/v1/images/bundle", bundle),
+    get("/v1/images/manifest", manifest),
     post("/v1/images/verify", verify),
     post("/v1/images/load-bundle", load_bundle),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import InvalidParameter, NotFound, Unavailable
@@ -16,7 +17,7 @@ from labkit.host.image.registry.credentials import options_from_auth
 if TYPE_CHECKING:
     from labkit.host.engine.context import Context
 
-__all__ = ["distribution", "push", "search"]
+__all__ = ["distribution", "manifest", "push", "search"]
 
 Json = dict[str, Any]
 
@@ -66,6 +67,27 @@ async def distribution(context: Context, reference: str, *, auth: Mapping[str, A
             raise
         sources.remember("stand-in", "docker.io cannot be reached")
         return await asyncio.to_thread(_from_store, context, parsed)
+
+
+async def manifest(
+    reference: str, *, auth: Mapping[str, Any], insecure: bool = False
+) -> tuple[str, bytes]:
+    """(media type, bytes) of a manifest or a list of manifests as its registry keeps it.
+
+    `insecure` allows plain HTTP and unknown certificates for this question.
+
+    Raises NotFound, Unauthorized, Unavailable.
+    """
+    from labkit.host.image.registry.client import RegistryClient
+    from labkit.host.image.registry.manifests import kind_of
+
+    parsed = parse(reference).with_default_tag()
+    options = options_from_auth(auth)
+    if insecure:
+        options = replace(options, insecure=(*options.insecure, parsed.domain))
+    async with RegistryClient(parsed, options) as client:
+        found = await client.manifest(parsed.digest or parsed.tag)
+        return kind_of(found), found.data
 
 
 def _from_store(context: Context, parsed: Reference) -> Json:

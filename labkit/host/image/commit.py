@@ -38,9 +38,12 @@ def add_layer(
     parent: str = "",
     created_ns: int | None = None,
     origin: str = "build",
+    platform: str = "",
 ) -> str:
     """Register `base` with one more step; returns the new image's id.
 
+    `platform` (`linux/arm64`, `linux/arm/v7`) is told of an image that has no base; by default it
+    is for this machine.
     `layer` None makes a step without content (`empty_layer`). `defaults` is the whole new config
     part. The same arguments and time give the same id.
     """
@@ -63,6 +66,8 @@ def add_layer(
         rootfs={"type": "layers", "diff_ids": diff_ids},
         history=[*(config.get("history") or []), step],
     )
+    if base is None and platform:
+        config |= zip(("os", "architecture", "variant"), platform.split("/"), strict=False)
     config.setdefault("architecture", architecture())
     config.setdefault("os", "linux")
     blobs = store.index.image_blobs(base.id) if base is not None else []

@@ -253,3 +253,17 @@ async def test_a_step_without_a_network_has_none(site: Site) -> None:
     text = "FROM busybox\nRUN --network=none ls /sys/class/net | tr '\\n' ' '\n"
     await site.build(text)
     assert "eth0" not in site.text
+
+
+async def test_an_image_from_scratch_is_for_the_platform_it_was_built_for(site: Site) -> None:
+    def platform(image: str) -> tuple[object, object]:
+        config = site.lab.images.get(image).config
+        return config["architecture"], config.get("variant")
+
+    text, files = "FROM scratch\nCOPY f /f\n", {"f": "data"}
+    arm = await site.build(text, files, platform="linux/arm/v7")
+    here = await site.build(text, files)
+    again = await site.build(text, files, platform="linux/arm/v7")
+    assert platform(arm) == ("arm", "v7")
+    assert platform(here) != platform(arm)
+    assert again == arm

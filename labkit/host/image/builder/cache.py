@@ -13,6 +13,7 @@ from typing import Any
 from labkit.host.image.commit import add_layer
 from labkit.host.image.digests import canonical_json
 from labkit.host.image.model import Image, parse_time
+from labkit.host.image.standins.machine import architecture
 from labkit.host.image.store import ImageStore
 
 __all__ = ["BuildCache"]
@@ -29,16 +30,23 @@ class BuildCache:
         self._sources = tuple(sources)
 
     def find(
-        self, parent: Image | None, created_by: str, config: Mapping[str, Any], epoch_s: int | None
+        self,
+        parent: Image | None,
+        created_by: str,
+        config: Mapping[str, Any],
+        epoch_s: int | None,
+        platform: str = "",
     ) -> Image | None:
-        """The newest image that this step made of `parent` before."""
+        """The newest image that this step made of `parent` before; without one, for `platform`."""
         if not self._enabled:
             return None
         wanted = canonical_json(config)
         if self._sources:
-            return self._from_sources(parent, created_by, wanted)
+            return self._from_sources(parent, created_by, wanted, platform)
         best: Image | None = None
         for child in self._children(parent):
+            if parent is None and not _is_for(child.config, platform):
+                continue
             if child.origin != "build" or not _is_step(parent, child, created_by):
                 continue
             if canonical_json(child.defaults) != wanted:
@@ -55,11 +63,15 @@ class BuildCache:
         found = (self._store.find_id(child) for child in self._store.index.children(parent.id))
         return [self._store.get(child) for child in found if child]
 
-    def _from_sources(self, parent: Image | None, created_by: str, wanted: bytes) -> Image | None:
+    def _from_sources(
+        self, parent: Image | None, created_by: str, wanted: bytes, platform: str
+    ) -> Image | None:
         """A step of a --cache-from image becomes an image of its own, made of its layers."""
         before = list(parent.config.get("history") or []) if parent is not None else []
         layers = len(parent.diff_ids) if parent is not None else 0
         for source in self._sources:
+            if parent is None and not _is_for(source.config, platform):
+                continue
             history = source.config.get("history") or []
             if len(history) <= len(before) or not _same_steps(before, history):
                 continue
@@ -70,7 +82,7 @@ class BuildCache:
                 continue
             if len(history) == len(before) + 1 and canonical_json(source.defaults) == wanted:
                 return source
-            return self._taken(source, parent, step, layers, wanted)
+            return self._taken(source, parent, step, layers, wanted, platform)
         return None
 
     def _taken(
@@ -80,6 +92,7 @@ class BuildCache:
         step: Mapping[str, Any],
         layers: int,
         wanted: bytes,
+        platform: str,
     ) -> Image | None:
         import json
 
@@ -99,8 +112,16 @@ class BuildCache:
             created_by=str(step.get("created_by", "")),
             parent=parent.id if parent is not None else "",
             created_ns=parse_time(step["created"]) if step.get("created") else 0,
+            platform=platform,
         )
         return self._store.get(found)
+
+
+def _is_for(config: Mapping[str, Any], platform: str) -> bool:
+    """Whether an image is for a platform; "" is this machine's."""
+    wanted = [*(platform or f"linux/{architecture()}").split("/"), ""][:3]
+    found = [str(config.get(key) or "") for key in ("os", "architecture", "variant")]
+    return found[: len(wanted)] == wanted
 
 
 def _is_step(parent: Image | None, child: Image, created_by: str) -> bool:

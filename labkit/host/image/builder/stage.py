@@ -63,6 +63,7 @@ class StageBuild:
         self.author = ""
         self.arguments: dict[str, str] = {}
         self.has_cmd = False
+        self.platform = ""
 
     async def say(self, text: str) -> None:
         await self.emit({"stream": text})
@@ -136,10 +137,11 @@ class StageBuild:
         if other is not None:
             # Shielded: who waits for a stage and is cancelled must not cancel it.
             self.image = await asyncio.shield(self.work.results[other.number])
-        elif name.lower() != "scratch":
+        else:
             platform = expand(base.platform, self.work.global_arguments, self.work.escape)
-            platform = platform or self.work.options.platform
-            self.image = await self.work.image(name, platform, self.emit)
+            self.platform = platform or self.work.options.platform
+            if name.lower() != "scratch":
+                self.image = await self.work.image(name, self.platform, self.emit)
         if self.image is not None:
             self.config = json.loads(json.dumps(dict(self.image.defaults)))
             self.author = str(self.image.config.get("author") or "")
@@ -160,7 +162,9 @@ class StageBuild:
     async def cached(self, created_by: str, config: Mapping[str, Any]) -> bool:
         """Take the step's result from an earlier build, if there is one."""
         epoch = self.work.options.epoch_s
-        found = await in_thread(self.work.cache.find, self.image, created_by, config, epoch)
+        found = await in_thread(
+            self.work.cache.find, self.image, created_by, config, epoch, self.platform
+        )
         if found is None:
             return False
         await self.say(" ---> Using cache\n")
@@ -191,6 +195,7 @@ class StageBuild:
                 author=self.author,
                 parent=base.id if base is not None else "",
                 created_ns=self.work.time_ns(),
+                platform=self.platform,
             )
             return store.get(found)
 

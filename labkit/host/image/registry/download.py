@@ -140,9 +140,7 @@ def _platform_of(config: Mapping[str, Any]) -> str:
 
 
 def _is_for(store: ImageStore, image_id: str, platform: str) -> bool:
-    """Whether an image that is here is of the platform asked for (any, when none is)."""
-    if not platform:
-        return True
+    """Whether an image that is here is of the platform asked for (this machine's, when none is)."""
     return choose_platform([{"platform": store.config_of(image_id)}], platform) is not None
 
 

@@ -46,6 +46,7 @@ COMMANDS = Tree(
         Group("container", "Manage containers"),
         Group("context", "Manage contexts"),
         Group("image", "Manage images"),
+        Group("manifest", "Manage Docker image manifests and manifest lists"),
         Group("network", "Manage networks"),
         Group("system", "Manage Docker"),
         Group("volume", "Manage volumes"),

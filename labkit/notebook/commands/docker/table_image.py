@@ -187,6 +187,16 @@ IMAGE_COMMANDS = (
         completes="image",
     ),
     Command(
+        "manifest inspect",
+        "[OPTIONS] MANIFEST",
+        "Display an image manifest, or manifest list",
+        "manifest:inspect",
+        operands=(1, 1),
+        flags="""
+    --insecure | Allow communication with an insecure registry
+""",
+    ),
+    Command(
         "search",
         "[OPTIONS] TERM",
         "Search Docker Hub for images",
