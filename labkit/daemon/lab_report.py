@@ -41,12 +41,11 @@ def limits(groups: CgroupDriver) -> list[dict[str, Any]]:
 
 def warnings(ground: Ground) -> list[str]:
     """What is missing here, as sentences."""
-    missing = [
+    return [
         f"{finding.name}: {finding.found}" + (f" ({finding.meaning})" if finding.meaning else "")
         for finding in ground.probe.reasons
         if not finding.ok
     ]
-    return missing
 
 
 _asking: asyncio.Task[object] | None = None

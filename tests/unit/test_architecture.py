@@ -126,7 +126,6 @@ def test_the_top_level_is_the_house() -> None:
         "native",
         "notebooks",
         "exercises",
-        "docs",
         "tests",
         "binder",
         "Makefile",

@@ -32,7 +32,7 @@ async def lines_of(store: ImageStore, name: str) -> list[Any]:
 
 def test_the_page_in_docs_is_what_the_command_prints() -> None:
     table = {"images": [asdict(one) for one in course_images()]}
-    page = (ROOT / "docs/images.md").read_text(encoding="utf-8")
+    page = (ROOT / "notebooks/images.md").read_text(encoding="utf-8")
     assert page == catalog_page(table), "write it again: labkit images catalog --markdown"
 
 
