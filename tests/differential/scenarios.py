@@ -59,7 +59,7 @@ rm -f c2
 rm -f c2
 """,
     "logs": r"""
-run --name c1 busybox sh -c 'echo out; echo err >&2'
+run --name c1 busybox sh -c 'echo out; sleep 0.3; echo err >&2'
 logs c1
 logs --tail 1 c1
 logs -t c1
