@@ -46,6 +46,11 @@ VIEWS: dict[str, ViewEntry] = {
     "layers": ViewEntry("an image or a container taken apart", "IMAGE|CONTAINER [IMAGE2]", 2),
     "mounts": ViewEntry("where the files of containers are kept", "[CONTAINER…]", 20),
     "events": ViewEntry("what happened to which object, and when"),
+    "raft": ViewEntry(
+        "consensus, forward and backward: the swarm's managers, or a recorded story",
+        "[SCENARIO] [servers=N] [seed=N] [at=STEP]",
+        4,
+    ),
 }
 
 
