@@ -275,6 +275,28 @@ class World:
         query = {"filters": json.dumps({key: [value] for key, value in filters.items()})}
         return list(self._docker.get("/volumes", query=query).get("Volumes") or [])
 
+    def layers(self, of: str, *folders: str, other: str = "") -> dict[str, Any]:
+        """An image or a container taken apart, as the layers view has it: `layers` (lowest first),
+        `steps`, `folders` (those asked for), and `other`, the comparison with a second image."""
+        found: dict[str, Any] = {}
+        for folder in folders or ("/",):
+            query = {"of": of, "path": folder, **({"other": other} if other else {})}
+            try:
+                answer = dict(self._lab().get("/v1/views/layers", query))
+            except NotFound as error:
+                raise Missing(
+                    f"{of} with its layers", found=str(error), look="docker images"
+                ) from None
+            found = {**answer, "folders": {**found.get("folders", {}), **answer["folders"]}}
+        return found
+
+    def in_layers(self, image: str, path: str) -> list[tuple[int, bytes]]:
+        """(layer number, content) of a file in each layer of an image that has it, seen or not."""
+        from labkit.notebook.grading.saved import files_in_layers
+
+        self.image(image)
+        return files_in_layers(self._docker.read("GET", f"/images/{image}/get"), path)
+
     def namespaces(self) -> dict[str, Any]:
         """The namespaces view: the host's inodes and each process with its own."""
         return dict(self._lab().get("/v1/views/namespaces"))
