@@ -34,6 +34,7 @@ from labkit.host.engine.networking_names import (
     dns_names,
     enter_names,
     forget_names,
+    serves_names_itself,
 )
 from labkit.host.network.namespaces import open_namespace
 
@@ -104,7 +105,7 @@ async def join(context: Context, container: Container, shim: ShimPort) -> None:
         try:
             made, sockets = await plumbing.attach(
                 namespace, attachments, gateways(context, container.id),
-                with_dns=has_dns, hosts_ports=rules,
+                with_dns=has_dns, dns_aside=serves_names_itself(container), hosts_ports=rules,
             )  # fmt: skip
         finally:
             os.close(namespace)
@@ -322,7 +323,11 @@ async def take_up(context: Context, container: Container, shim: ShimPort) -> Non
         await plumbing.set_gateways(namespace, gateways(context, container.id))
         if has_names:
             with contextlib.suppress(OSError):
-                serve_names(context, container, await plumbing.dns_sockets(namespace))
+                serve_names(
+                    context,
+                    container,
+                    await plumbing.dns_sockets(namespace, aside=serves_names_itself(container)),
+                )
     finally:
         os.close(namespace)
     if networks.publisher is not None:

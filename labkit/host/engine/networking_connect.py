@@ -19,7 +19,7 @@ from labkit.host.engine.networking_endpoints import (
     endpoint_rows,
     gateways,
 )
-from labkit.host.engine.networking_names import enter_names
+from labkit.host.engine.networking_names import enter_names, serves_names_itself
 from labkit.host.engine.networks_model import Endpoint, Network
 from labkit.host.engine.wire import read
 from labkit.host.network.namespaces import open_namespace
@@ -103,6 +103,7 @@ async def _connect_live(
             [attachment(network, endpoint.live, endpoint.settings)],
             [],
             with_dns=network.has_names and container.resolver is None,
+            dns_aside=serves_names_itself(container),
         )
         endpoint.live.host_name = made[0]
         after = gateways(context, container.id)

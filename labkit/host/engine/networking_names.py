@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from labkit.host.engine.context import Context
     from labkit.host.network.netlink import Address
 
-__all__ = ["ContainerNames", "dns_names", "enter_names", "forget_names", "machine_resolvers"]
+__all__ = [
+    "ContainerNames",
+    "dns_names",
+    "enter_names",
+    "forget_names",
+    "machine_resolvers",
+    "serves_names_itself",
+]
 
 _RESOLV_CONF = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
@@ -28,6 +35,12 @@ def dns_names(container: Container, endpoint: Endpoint) -> tuple[str, ...]:
     if container.config.hostname:
         names.append(container.config.hostname)
     return tuple(dict.fromkeys(names))
+
+
+def serves_names_itself(container: Container) -> bool:
+    """Whether the container says that it has a name server of its own (EXPOSE 53, -p …:53)."""
+    ports = (*(container.config.exposed_ports or ()), *(container.host.port_bindings or ()))
+    return any(port.partition("/")[0] == "53" for port in ports)
 
 
 def enter_names(network: Network, endpoint: Endpoint) -> None:

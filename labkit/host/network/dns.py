@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from labkit.host.network import dnswire as wire
+from labkit.host.network import nft
 from labkit.host.network.netlink import Address
 
-__all__ = ["ADDRESS", "DnsServer", "Forwarder", "NameLookup", "make_sockets"]
+__all__ = ["ADDRESS", "DnsServer", "Forwarder", "NameLookup", "make_sockets", "make_sockets_aside"]
 
 ADDRESS = "127.0.0.11"
 PORT = 53
@@ -54,20 +56,58 @@ class DnsSockets:
         self.tcp.close()
 
 
-def make_sockets(address: str = ADDRESS) -> DnsSockets:
-    """Bind both, port 53, in the calling thread's namespace. Raises OSError."""
+def make_sockets(address: str = ADDRESS, port: int = PORT) -> DnsSockets:
+    """Bind both, port 0 wherever there is room, in the calling thread's namespace. OSError if taken."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        udp.bind((address, PORT))
+        udp.bind((address, port))
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        tcp.bind((address, PORT))
+        tcp.bind((address, port))
         tcp.listen(16)
     except OSError:
         udp.close()
         tcp.close()
         raise
     return DnsSockets(udp, tcp)
+
+
+def make_sockets_aside() -> DnsSockets:
+    """Leave port 53 to a program of the container's own (a name server of the user's).
+
+    Ours listen elsewhere, and a rule inside sends there what is asked of 127.0.0.11:53. It costs
+    the container connection tracking, so only those who need it get it. Raises OSError or
+    NetlinkError.
+    """
+    sockets = make_sockets(port=0)
+    table = ("ip", "labkit_dns")
+    address = ipaddress.IPv4Address(ADDRESS).packed
+    messages = [
+        nft.add_table(*table),
+        nft.delete_table(*table),
+        nft.add_table(*table),
+        nft.add_chain(*table, "output", kind="nat", hook="output", priority=-100),
+    ]
+    for number, handle in ((socket.IPPROTO_UDP, sockets.udp), (socket.IPPROTO_TCP, sockets.tcp)):
+        rule = [
+            nft.expr.payload("network", 16, 4),
+            nft.expr.cmp(address),
+            nft.expr.meta("l4proto"),
+            nft.expr.cmp(bytes([number])),
+            nft.expr.payload("transport", 2, 2),
+            nft.expr.cmp(PORT.to_bytes(2, "big")),
+            nft.expr.immediate(address),
+            nft.expr.immediate(handle.getsockname()[1].to_bytes(2, "big"), 9),
+            nft.expr.dnat(2),
+        ]
+        messages.append(nft.add_rule(*table, "output", rule))
+    try:
+        with nft.open_socket() as rules:
+            nft.commit(rules, messages)
+    except BaseException:
+        sockets.close()
+        raise
+    return sockets
 
 
 class DnsServer:

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 import secrets
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
-from labkit.base.errors import InvalidParameter, SystemFailure, Unsupported
+from labkit.base.errors import InvalidParameter, SystemFailure
 from labkit.host.network import links
-from labkit.host.network.dns import DnsSockets, make_sockets
+from labkit.host.network.attachments import (
+    Attachment,
+    BridgeSpec,
+    configure,
+    no_lan,
+    set_default_routes,
+    write_sysctl,
+)
+from labkit.host.network.dns import DnsSockets, make_sockets, make_sockets_aside
 from labkit.host.network.namespaces import NamespaceWorker, entered
 from labkit.host.network.netlink import Address, Link, NetlinkError, NetlinkSocket, attribute
-from labkit.host.network.rules import BridgeRules, PortRule, Rules
+from labkit.host.network.rules import PortRule, Rules
 
 __all__ = ["Attachment", "BridgeSpec", "Plumbing", "new_host_name"]
 
@@ -32,57 +38,9 @@ _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 _IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class BridgeSpec:
-    """One bridge network as the kernel must have it."""
-
-    rules: BridgeRules
-    addresses: tuple[str, ...]
-    """Of the gateway, with the prefix: `172.18.0.1/16`."""
-    mtu: int = 0
-    mac: str = ""
-    is_adopted: bool = False
-    """The bridge was there before (com.docker.network.bridge.name): never removed."""
-
-    @property
-    def name(self) -> str:
-        return self.rules.bridge
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """One interface of a container."""
-
-    interface: str
-    """Inside: `eth0`."""
-    addresses: tuple[str, ...]
-    mac: str
-    host_name: str = ""
-    """Outside: `veth1a2b3c4`, on `bridge`."""
-    bridge: str = ""
-    mtu: int = 0
-    isolated: bool = False
-    has_ipv6: bool = False
-    parent: str = ""
-    """For macvlan and ipvlan: the host's interface it lies on."""
-    kind: str = "veth"
-    mode: str = ""
-    sysctls: tuple[tuple[str, str], ...] = field(default=())
-
-
 def new_host_name() -> str:
     """Docker's kind of name for the host's end of a pair."""
     return f"veth{secrets.token_hex(4)[:7]}"
-
-
-def write_sysctl(name: str, value: str) -> bool:
-    """Set `net/…` in the calling thread's network namespace; False where it cannot be set."""
-    try:
-        with open(f"/proc/sys/{name}", "w", encoding="ascii") as file:
-            file.write(value)
-    except OSError:
-        return False
-    return True
 
 
 class Plumbing:
@@ -215,9 +173,12 @@ class Plumbing:
         gateways: Sequence[Address],
         *,
         with_dns: bool = False,
+        dns_aside: bool = False,
         hosts_ports: Sequence[PortRule] = (),
     ) -> tuple[list[str], DnsSockets | None]:
         """Give a container (descriptor of its namespace) these interfaces and default routes.
+
+        `dns_aside` leaves port 53 to the container.
 
         Returns the names of the host's ends, which may differ from those asked for when one was
         taken, and the resolver's sockets. Undone when the kernel refuses anything.
@@ -231,11 +192,11 @@ class Plumbing:
                     made.append(self._make_pair(container, item))  # noqa: PERF401 - undone below
                 with entered(container), NetlinkSocket() as inside:
                     for item in attachments:
-                        _configure(inside, item)
-                    _set_gateways(inside, gateways)
+                        configure(inside, item)
+                    set_default_routes(inside, gateways)
                     if with_dns:
-                        with contextlib.suppress(OSError):
-                            sockets = make_sockets()
+                        with contextlib.suppress(OSError, NetlinkError):
+                            sockets = make_sockets_aside() if dns_aside else make_sockets()
                 if self._rules is not None:
                     self._rules.add_ports(hosts_ports)
             except BaseException:
@@ -299,7 +260,7 @@ class Plumbing:
             self._handle.send([message])
         except NetlinkError as error:
             if error.code == errno.EOPNOTSUPP:
-                raise _no_lan(item.kind) from error
+                raise no_lan(item.kind) from error
             raise
 
     @property
@@ -317,7 +278,7 @@ class Plumbing:
                 self._handle.send([links.add_link(probe, driver, parent=index, up=False)])
             except NetlinkError as error:
                 if error.code == errno.EOPNOTSUPP:
-                    raise _no_lan(driver) from error
+                    raise no_lan(driver) from error
             else:
                 self._handle.send([links.delete_link(links.index_of(probe))])
             if not links.index_of(parent):
@@ -390,13 +351,13 @@ class Plumbing:
                 for destination in ("0.0.0.0/0", "::/0"):
                     with contextlib.suppress(NetlinkError):
                         inside.send([links.delete_route(destination)])
-                _set_gateways(inside, gateways)
+                set_default_routes(inside, gateways)
 
         await self.worker.run(container, work)
 
-    async def dns_sockets(self, container: int) -> DnsSockets:
+    async def dns_sockets(self, container: int, *, aside: bool = False) -> DnsSockets:
         """The resolver's sockets inside a container. Raises OSError when the port is taken."""
-        return await self.worker.run(container, make_sockets)
+        return await self.worker.run(container, make_sockets_aside if aside else make_sockets)
 
     async def interfaces(self, container: int) -> list[str]:
         """Names of the interfaces inside a container."""
@@ -417,38 +378,3 @@ class Plumbing:
             return found
 
         return await self.worker.run(self.namespace if namespace is None else namespace, work)
-
-
-def _no_lan(driver: str) -> Unsupported:
-    return Unsupported(
-        f"cannot make a network of the driver {driver}: this kernel has no {driver}",
-        hint="a bridge network does the same for containers of one host",
-    )
-
-
-def _configure(inside: NetlinkSocket, item: Attachment) -> None:
-    index = links.index_of(item.interface)
-    if not index:
-        raise SystemFailure(f"cannot configure {item.interface}: it has not arrived")
-    if not item.has_ipv6 and os.path.isdir("/proc/sys/net/ipv6"):
-        write_sysctl(f"net/ipv6/conf/{item.interface}/disable_ipv6", "1")
-    elif item.has_ipv6:
-        write_sysctl(f"net/ipv6/conf/{item.interface}/disable_ipv6", "0")
-        write_sysctl(f"net/ipv6/conf/{item.interface}/accept_ra", "0")
-    for name, value in item.sysctls:
-        write_sysctl(name, value)
-    inside.send(
-        [
-            *(links.add_address(index, address) for address in item.addresses),
-            links.set_link(index, up=True),
-        ]
-    )
-
-
-def _set_gateways(inside: NetlinkSocket, gateways: Sequence[Address]) -> None:
-    inside.send(
-        [
-            links.add_route("0.0.0.0/0" if gateway.version == 4 else "::/0", gateway=gateway)
-            for gateway in gateways
-        ]
-    )

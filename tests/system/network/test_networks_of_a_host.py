@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from labkit.base.errors import (
     Unsupported,
 )
 from labkit.host.network import links, plumbing
+from labkit.host.network.namespaces import open_namespace
 from labkit.host.network.netlink import NetlinkSocket
 
 
@@ -364,3 +367,28 @@ async def test_many_questions_at_once_are_all_answered(lab: NetworkLab) -> None:
     asks = f"i=0; while [ $i -lt 40 ]; do {one}; i=$((i+1)); done"
     found = await asyncio.gather(*(lab.exec("web", "sh", "-c", asks) for _ in range(4)))
     assert [text for _, text in found] == [""] * 4
+
+
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_a_name_server_of_one_s_own_has_port_53_if_it_says_so(
+    lab: NetworkLab, network_image_store: Path, says_so: bool
+) -> None:
+    def bind() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind(("0.0.0.0", 53))
+
+    await lab.network("shop")
+    body = {"ExposedPorts": {"53/udp": {}}} if says_so else {}
+    await lab.start("dns", network="shop", **body)
+    await lab.start("db", network="shop")
+    for _ in range(2):
+        assert await lab.reaches("dns", "db")
+        namespace = open_namespace(lab.engine.context.find("dns").shim.init_pid)
+        try:
+            await lab.networks.worker.run(namespace, bind)
+            assert says_so
+        except OSError:
+            assert not says_so
+        finally:
+            os.close(namespace)
+        await lab.reopen(network_image_store)
