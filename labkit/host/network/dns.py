@@ -57,7 +57,7 @@ class DnsSockets:
 
 
 def make_sockets(address: str = ADDRESS, port: int = PORT) -> DnsSockets:
-    """Bind both, port 0 wherever there is room, in the calling thread's namespace. OSError if taken."""
+    """Bind both in the calling thread's namespace; port 0 is any. Raises OSError."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
