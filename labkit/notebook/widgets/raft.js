@@ -22,6 +22,7 @@ color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);pad
 .lkr-main{display:grid;grid-template-columns:minmax(300px,430px) minmax(0,1fr);gap:4px 18px;align-items:start}
 @container (max-width:680px){.lkr-main{grid-template-columns:1fr}}
 .lkr svg{display:block;width:100%;height:auto}
+.lkr .lkr-logs{max-width:540px}
 .lkr svg text{fill:var(--fg);font-family:inherit}
 .lkr svg .s{fill:var(--soft)}.lkr svg .b{font-weight:650}.lkr svg .h{paint-order:stroke;stroke:var(--back);stroke-width:4px;stroke-linejoin:round}
 .lkr-node{cursor:pointer;outline:none}
@@ -41,7 +42,7 @@ color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);pad
 .lkr-sr{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 `;
 
-const BEAT_MS = 10_000, SEEN_S = 0.3, CELLS = 14, RING = 400;
+const BEAT_MS = 10_000, CELLS = 14, RING = 400;
 const SPEEDS = [[0.02, "1/50"], [0.05, "1/20"], [0.1, "1/10"], [0.25, "1/4"], [0.5, "1/2"], [1, "1"], [2, "2"]];
 const LIGHT_TEXT = new Set(["#0072B2"]);
 const esc = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -126,6 +127,8 @@ class Trace {
   }
 
   get nodes() { return [...this.states.keys()].sort((a, b) => a - b); }
+  get tick() { return this.meta.tick_ns ?? 1e8; }
+  unanswered(f, now) { return f.ended === Infinity && now - f.sent > 2 * this.tick; }
   get last() { return this.events.length - 1; }
   time(at) { return at >= 0 && this.events.length ? this.events[Math.min(at, this.last)].t_ns : 0; }
   name(node) { return this.meta.names?.[node] ?? `S${node}`; }
@@ -184,12 +187,13 @@ function render({ model, el }) {
   const ring = svg(`0 0 ${RING} ${RING}`, "Servers");
   ring.innerHTML = '<g class="cuts"></g><g class="fly"></g><g class="nodes"></g>';
   const logs = svg("0 0 460 240", "Logs");
+  logs.setAttribute("class", "lkr-logs");
   const lamport = svg("0 0 900 200", "Lamport diagram: click to go there");
   lamport.setAttribute("class", "lkr-lam");
   const playButton = h("button", { type: "button", class: "main", title: "Space", onclick: () => play(!playing) }, "▶ Play");
   const edge = h("button", { type: "button", title: "L: go on with what happens now", onclick: () => toEdge() }, "● Now");
   const range = h("input", { type: "range", min: "0", max: "0", value: "0", "aria-label": "Position in the run",
-    oninput: () => { play(false); seek(Number(range.value)); } });
+    oninput: () => { const wanted = Number(range.value); play(false); seek(wanted); } });
   const when = h("span", { class: "lkr-when" });
   const pace = h("select", { "aria-label": "Speed", onchange: () => { speed = Number(pace.value); } },
     SPEEDS.map(([value, text]) => h("option", { value: String(value) }, `${text} ×`)));
@@ -318,7 +322,7 @@ function render({ model, el }) {
     who.textContent = names.length ? `${names.join(", ")}:` : live ? "Choose a server:" : "";
     for (const one of acts) one.disabled = !live || !names.length;
     for (const one of [heal, wish, submit]) one.disabled = !live;
-    why.textContent = live ? (names.length ? "" : "Click a server of the ring (shift: several; keys: Tab and Enter), or its ⏻.") : state().why;
+    why.textContent = live ? (names.length ? "" : "Click a server of the ring (shift: several; keys: Tab and Enter), or the switch at its shoulder.") : state().why;
   }
 
   // -- drawing ----------------------------------------------------------------------------------
@@ -350,7 +354,7 @@ function render({ model, el }) {
     markup += `<text x="${n1(x)}" y="${n1(y + radius + 21)}" font-size="11.5" text-anchor="middle" class="h ${leads ? "b" : ""}">${esc(short ? role(s) : `${trace.name(node)} · ${role(s)}`)}</text>`;
     if (isLive()) {
       markup += `<g class="lkr-off" data-off="${s.up ? "kill" : "restart"}"><title>${s.up ? "stop" : "restart"} ${esc(trace.name(node))}</title><circle cx="${n1(x + radius * 0.82)}" cy="${n1(y - radius * 0.82)}" r="10" fill="var(--back)" stroke="var(--fg)"/>`
-        + `<text x="${n1(x + radius * 0.82)}" y="${n1(y - radius * 0.82 + 4)}" font-size="12" text-anchor="middle">⏻</text></g>`;
+        + `<path d="M${n1(x + radius * 0.82)} ${n1(y - radius * 0.82 - 6)}v5m3 -3.6a4.6 4.6 0 1 1 -6 0" fill="none" stroke="var(--fg)" stroke-width="1.6" stroke-linecap="round"/></g>`;
     }
     return markup;
   }
@@ -382,15 +386,16 @@ function render({ model, el }) {
     }
   }
 
-  // A message is drawn for at least SEEN_S seconds while the run plays, however fast it was.
+  // While the run plays a message is drawn for a moment that can be seen, however fast it was. One
+  // that never ended (its receiver is down) is drawn for two ticks.
   function drawFlights(where) {
-    const parts = [], seen = playing ? SEEN_S * 1e9 * speed : 0;
+    const parts = [], seen = playing ? (isLive() ? Math.max(0.12, Math.min(0.3, trace.tick / 1e9)) : 0.3) * 1e9 * speed : 0;
     const from = upTo(trace.flights, at, (f) => f.start);
     for (let i = from; i >= 0 && i > from - 400; i--) {
       const f = trace.flights[i], a = where.get(f.from), b = where.get(f.to);
       if (!a || !b) continue;
-      const length = Math.max(f.ended - f.sent, seen);
-      const flies = playing ? t < f.sent + length : f.end > at;
+      const length = Math.max((trace.unanswered(f, t) ? 2 * trace.tick : f.ended - f.sent), seen);
+      const flies = playing || length === 2 * trace.tick ? t < f.sent + length : f.end > at;
       const struck = f.lost && f.end === f.start;
       if (!flies && !(struck && f.start === at)) continue;
       let share = length === Infinity ? 1 - 1 / (1 + (t - f.sent) / 2e8) : (t - f.sent) / length;
@@ -463,15 +468,16 @@ function render({ model, el }) {
       const f = trace.flights[i];
       if (f.sent < begin - 2.5e9) break;
       if (!y.has(f.from) || !y.has(f.to)) continue;
-      const ended = f.ended === Infinity ? Math.max(f.sent + 4e7, Math.min(now, end)) : f.lost && f.ended === f.sent ? f.sent + 2.5e7 : f.ended;
+      const unheard = trace.unanswered(f, now);
+      const ended = unheard ? f.sent + Math.min(trace.tick, 2.5e7) : f.ended === Infinity ? Math.max(f.sent + 4e7, Math.min(now, end)) : f.lost && f.ended === f.sent ? f.sent + 2.5e7 : f.ended;
       if (ended < begin || f.sent > horizon) continue;
-      const stop = f.lost ? 0.5 : 1, kind = kindOf(f.message), quiet = kind === "heartbeat" || kind === "ack";
+      const lost = f.lost || unheard, stop = lost ? 0.5 : 1, kind = kindOf(f.message), quiet = kind === "heartbeat" || kind === "ack";
       let x1 = x(f.sent), y1 = y.get(f.from), x2 = x1 + stop * (x(ended) - x1), y2 = y1 + stop * (y.get(f.to) - y1);
       if (x1 < LEFT) { y1 += (y2 - y1) * (LEFT - x1) / (x2 - x1 || 1); x1 = LEFT; }
       if (x2 < LEFT) continue;
       if (x2 > RIGHT) { y2 = y1 + (y2 - y1) * (RIGHT - x1) / (x2 - x1); x2 = RIGHT; }
-      parts.push(`<g opacity="${f.sent > now ? 0.22 : quiet ? 0.5 : 1}"><path d="M${n1(x1)} ${n1(y1)}L${n1(x2)} ${n1(y2)}" stroke="${colour(f.message[1])}" stroke-width="${quiet ? 1 : 1.8}"${f.lost ? ' stroke-dasharray="4 3"' : ""}/>`
-        + (f.lost ? `<path d="M${n1(x2 - 3.5)} ${n1(y2 - 3.5)}l7 7m0 -7l-7 7" stroke="var(--fg)"/>` : `<circle cx="${n1(x2)}" cy="${n1(y2)}" r="2.5" fill="${colour(f.message[1])}"/>`) + "</g>");
+      parts.push(`<g opacity="${f.sent > now ? 0.22 : quiet ? 0.5 : 1}"><path d="M${n1(x1)} ${n1(y1)}L${n1(x2)} ${n1(y2)}" stroke="${colour(f.message[1])}" stroke-width="${quiet ? 1 : 1.8}"${lost ? ' stroke-dasharray="4 3"' : ""}/>`
+        + (lost ? `<path d="M${n1(x2 - 3.5)} ${n1(y2 - 3.5)}l7 7m0 -7l-7 7" stroke="var(--fg)"/>` : `<circle cx="${n1(x2)}" cy="${n1(y2)}" r="2.5" fill="${colour(f.message[1])}"/>`) + "</g>");
     }
     const bottom = 30 + nodes.length * lane - 14;
     parts.push(`<path d="M${n1(x(now))} 18V${bottom}" stroke="var(--fg)" stroke-width="1.5"/>`);

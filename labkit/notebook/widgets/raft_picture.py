@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.base.errors import Conflict, InvalidParameter
@@ -12,7 +14,7 @@ from labkit.notebook.widgets.raft_trace import RaftTrace, flying, message_name, 
 if TYPE_CHECKING:
     from labkit.notebook.client import LabClient
 
-__all__ = ["describe", "draw", "fetch_live", "fetch_piece", "picture", "read_words"]
+__all__ = ["describe", "draw", "fetch_live", "fetch_piece", "load_piece", "picture", "read_words"]
 
 _TERMS = 14
 
@@ -40,7 +42,8 @@ def read_words(words: Sequence[str]) -> tuple[str, dict[str, int]]:
 
 
 def fetch_piece(client: LabClient, name: str, numbers: Mapping[str, int]) -> dict[str, Any]:
-    """A scenario's whole trace, or without a name what the running swarm has done.
+    """A scenario's whole trace, a saved run's (`run.jsonl`), or without a name what the running
+    swarm has done.
 
     Without a name and without a swarm it is the first scenario, `election`.
     """
@@ -49,9 +52,39 @@ def fetch_piece(client: LabClient, name: str, numbers: Mapping[str, int]) -> dic
             return _live(client)
         except Conflict:  # no swarm is up
             name = "election"
+    if name.endswith(".jsonl"):
+        return load_piece(Path(name))
     query = {key: str(value) for key, value in numbers.items() if key != "at"}
     answer: dict[str, Any] = client.json("GET", f"/v1/raft/scenarios/{name}", query=query)
     return answer
+
+
+def load_piece(path: Path) -> dict[str, Any]:
+    """A saved trace (labkit/world/sim/trace.py): a line of `meta`, then a line for each event.
+
+    Raises InvalidParameter for a file that is not there or is no trace."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if lines[0].pop("trace", None) != 1:
+            raise ValueError("its first line does not say that it is one")
+        meta = {"title": path.stem, "scenario": path.stem, **lines[0]}
+        events = [
+            {"step": step, "t_ns": at, "kind": kind, "node": node, "detail": detail, "state": state}
+            for step, (at, kind, node, detail, state) in enumerate(lines[1:])
+        ]
+    except (OSError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise InvalidParameter(
+            f"view raft cannot read a trace from {path}: {error}",
+            hint="%lab view raft shows the swarm, or a story without one",
+        ) from error
+    return {
+        "live": False,
+        "meta": meta,
+        "base": {},
+        "events": events,
+        "next": len(events) - 1,
+        "dropped": 0,
+    }
 
 
 def fetch_live(client: LabClient, after: int) -> dict[str, Any]:

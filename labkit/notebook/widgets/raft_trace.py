@@ -275,13 +275,18 @@ class RaftTrace:
                 ends[(detail["from"], detail["id"])] = (number, False)
             elif event["kind"] == "lost" and "id" in detail:
                 ends[(int(event["node"]), detail["id"])] = (number, True)
+        patience_ns = 2 * int(self.meta.get("tick_ns", 100_000_000))
+        last_ns = int(self.events[-1]["t_ns"]) if self.events else 0
         found = []
+        ended: int | None
         for number, event in enumerate(self.events):
             detail = event["detail"]
             if event["kind"] == "lost" and "message" in detail:
                 ended, lost = number, True
             elif event["kind"] == "send":
-                ended, lost = ends.get((int(event["node"]), detail["id"]), (None, False))  # type: ignore[assignment]
+                ended, lost = ends.get((int(event["node"]), detail["id"]), (None, False))
+                if ended is None and last_ns - event["t_ns"] > patience_ns:
+                    ended, lost = number, True  # nobody was there to hear it
             else:
                 continue
             found.append(

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from xml.dom import minidom
 
@@ -14,7 +15,7 @@ import pytest
 from labkit.base.errors import Conflict, InvalidParameter
 from labkit.cluster.raft.simulation.scenarios import SCENARIOS, play
 from labkit.notebook.widgets import raft as raft_view
-from labkit.notebook.widgets.raft_picture import describe, draw, picture, read_words
+from labkit.notebook.widgets.raft_picture import describe, draw, load_piece, picture, read_words
 from labkit.notebook.widgets.raft_trace import RaftTrace, flying, is_telling, message_name
 from labkit.world.pages import RollingTrace, recorded
 
@@ -222,3 +223,16 @@ def test_a_live_view_hands_on_what_is_new_and_acts_through_the_lab(
     assert sent[-1]["meta"]["swarm"] == "x2"
     assert view.state["error"] == ""
     view.close()
+
+
+def test_a_saved_run_is_the_run(tmp_path: Path) -> None:
+    trace = play("split-vote")
+    trace.save(tmp_path / "run.jsonl")
+    found = load_piece(tmp_path / "run.jsonl")
+    assert found["events"] == story("split-vote")["events"]
+    assert found["meta"]["title"] == "A split vote"
+    assert picture(Client(), [str(tmp_path / "run.jsonl"), "at=155"])[1].startswith("Raft: A split")  # type: ignore[arg-type]
+    (tmp_path / "no.jsonl").write_text('{"a": 1}\n')
+    for name in ("no.jsonl", "none.jsonl"):
+        with pytest.raises(InvalidParameter, match="cannot read a trace"):
+            load_piece(tmp_path / name)
