@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,15 +60,19 @@ class Podman:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def podman() -> Iterator[Podman]:
     if shutil.which("podman") is None or shutil.which("conmon") is None:
         pytest.skip("podman or conmon is missing (Debian packages podman, conmon)")
     if shutil.which("busybox") is None:
         pytest.skip("busybox is missing (Debian package busybox-static)")
-    made = Podman(tmp_path_factory.mktemp("pm"))
-    yield made
-    made("rm", "--all", "--force", "--time", "0")
-    assert str(made.folder) not in Path("/proc/self/mountinfo").read_text()
+    folder = Path(tempfile.mkdtemp(prefix="pm", dir="/tmp"))  # podman wants a short run root
+    try:
+        made = Podman(folder)
+        yield made
+        made("rm", "--all", "--force", "--time", "0")
+        assert str(folder) not in Path("/proc/self/mountinfo").read_text()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_podman_run_gives_output_and_exit_code(podman: Podman) -> None:
