@@ -22,7 +22,7 @@ from labkit.host.image import sources
 from labkit.host.image.entry import Entry
 from labkit.host.image.pull import PullOptions, pull
 from labkit.host.image.reference import parse
-from labkit.host.image.registry.auth import parse_challenges
+from labkit.host.image.registry.auth import Authorizer, parse_challenges
 from labkit.host.image.registry.client import RegistryClient
 from labkit.host.image.registry.endpoints import endpoints, is_insecure
 from labkit.host.image.registry.login import check_login, options_from_auth
@@ -315,3 +315,12 @@ async def test_the_catalog_answers_where_no_registry_does(
     assert any(line.startswith("Stand-in: this machine has no route") for line in lines)
     assert sources.state().why == "this machine has no route to docker.io"
     assert sources.state(offline=True).why == "LABKIT_OFFLINE is set"
+
+
+async def test_requests_refused_at_the_same_time_all_try_again_with_the_password() -> None:
+    authorizer = Authorizer(RegistryOptions(username="ali", password="sesame"))
+    challenges = parse_challenges('Basic realm="x"')
+    session: Any = None
+    assert await authorizer.answer(session, challenges, ("a",), None)
+    assert await authorizer.answer(session, challenges, ("b",), None)
+    assert not await authorizer.answer(session, challenges, ("b",), authorizer.header(("b",)))

@@ -74,9 +74,15 @@ class Authorizer:
         return self._basic or None
 
     async def answer(
-        self, session: aiohttp.ClientSession, challenges: list[Challenge], scopes: tuple[str, ...]
+        self,
+        session: aiohttp.ClientSession,
+        challenges: list[Challenge],
+        scopes: tuple[str, ...],
+        refused: str | None,
     ) -> bool:
-        """Answer a 401; returns whether there is something new to send.
+        """Answer a 401; returns whether there is something else to send than what was refused.
+
+        Several requests at once may be refused before the first of them is answered.
 
         Raises Unauthorized when the token server refuses, Unavailable when it does not answer.
         """
@@ -86,10 +92,8 @@ class Authorizer:
                 return True
             if challenge.scheme == "basic" and self._options.username:
                 header = _basic(self._options.username, self._options.password)
-                if self._basic == header:
-                    return False
                 self._basic = header
-                return True
+                return header != refused
         return False
 
     async def _token(

@@ -186,7 +186,7 @@ class RegistryClient:
             if response.status == 401 and attempt == 1 and replay:
                 challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
                 response.release()
-                if await self._authorizer.answer(self._session, challenges, scope):
+                if await self._authorizer.answer(self._session, challenges, scope, authorization):
                     continue
                 if self._options.username:
                     raise Unauthorized(
