@@ -117,7 +117,8 @@ class Tree:
         for command in self.commands:
             for spelling in (command.path, *command.spellings):
                 head, _, last = spelling.rpartition(" ")
-                is_alias = prefix != "" and spelling != command.path
+                own_group = command.path.rpartition(" ")[0]
+                is_alias = prefix == own_group and prefix != "" and spelling != command.path
                 if head == prefix and not is_alias:
                     words[last] = command.short
         for group in self.groups:
@@ -133,8 +134,9 @@ class Tree:
             candidate = f"{path} {word}".strip()
             if candidate in self.index:
                 command = self.index[candidate]
-                # An alias inside a group goes by the canonical name; `docker ps` keeps its own.
-                known_as = command.path if " " in candidate else candidate
+                # An alias inside its group goes by the canonical name; `docker ps` keeps its own.
+                inside = path != "" and path == command.path.rpartition(" ")[0]
+                known_as = command.path if inside else candidate
                 return known_as, command, list(words[used + 1 :])
             if candidate not in self.group_index:
                 break
