@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from labkit.notebook.course.predictions import outcome as outcome
     from labkit.notebook.course.predictions import predict as predict
     from labkit.notebook.grading.answers import record as answer
+    from labkit.notebook.widgets.transfer import transfer as transfer
 
 __all__ = [
     "Box",
@@ -20,6 +21,7 @@ __all__ = [
     "load_ipython_extension",
     "outcome",
     "predict",
+    "transfer",
     "unload_ipython_extension",
 ]
 
@@ -45,6 +47,7 @@ _DOORS = {
     "answer": ("labkit.notebook.grading.answers", "record"),
     "outcome": ("labkit.notebook.course.predictions", "outcome"),
     "predict": ("labkit.notebook.course.predictions", "predict"),
+    "transfer": ("labkit.notebook.widgets.transfer", "transfer"),
 }
 
 

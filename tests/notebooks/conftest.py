@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from labkit.base.errors import LabkitError
 from labkit.base.paths import LabPaths
 from labkit.notebook.client import Client, LabClient, ensure_daemon
 
@@ -67,6 +68,22 @@ def objects(paths: LabPaths) -> set[str]:
         containers = docker.json("GET", "/containers/json", query={"all": "1"})
         boxes = lab.json("GET", "/v1/boxes")
     return {name for one in containers for name in one["Names"]} | {one["name"] for one in boxes}
+
+
+def need_images(paths: LabPaths, notebook: Path) -> None:
+    """Skip where an image that a notebook is about can neither be pulled nor built here."""
+    wanted = {"06-registries": "registry:2"}.get(
+        notebook.stem if notebook.suffix else notebook.name
+    )
+    if wanted is None:
+        return
+    with clients(paths) as (docker, _):
+        try:
+            for line in docker.stream("POST", "/images/create", query={"fromImage": wanted}):
+                if "error" in line:
+                    pytest.skip(f"no {wanted} here: {line['error']}")
+        except LabkitError as error:
+            pytest.skip(f"no {wanted} here: {error.message}")
 
 
 def remove_everything(paths: LabPaths) -> None:

@@ -20,7 +20,7 @@ from labkit.notebook.grading.report import MIME_TYPE
 from labkit.notebook.grading.runner import Grader
 from labkit.notebook.grading.selfcheck import check_itself
 
-from .conftest import ROOT, remove_everything
+from .conftest import ROOT, need_images, remove_everything
 
 CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXERCISES = sorted(path.parent for path in (ROOT / "exercises").glob("*/checks.py"))
@@ -76,6 +76,7 @@ def test_a_notebook_takes_a_seed(path: Path) -> None:
 @namespaces
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
 def test_a_chapter_runs_from_top_to_bottom(path: Path, lab: LabPaths, tmp_path: Path) -> None:
+    need_images(lab, path)
     done = execute(path, tmp_path / "out.ipynb", engine="labkit", seed=7, cwd=tmp_path)
     assert any(cell.get("outputs") for cell in done.cells)
 
@@ -86,6 +87,7 @@ def test_an_untouched_exercise_runs_and_reports_in_its_notebook(
     folder: Path, private_lab: LabPaths, tmp_path: Path
 ) -> None:
     path = folder / f"{folder.name}.ipynb"
+    need_images(private_lab, path)
     done = execute(path, tmp_path / "out.ipynb", engine="labkit", seed=7, cwd=folder)
     reports = [
         output["data"][MIME_TYPE]
@@ -104,6 +106,7 @@ def test_an_untouched_exercise_runs_and_reports_in_its_notebook(
 def test_a_solution_runs_in_an_ordinary_kernel_too(
     path: Path, private_lab: LabPaths, tmp_path: Path
 ) -> None:
+    need_images(private_lab, path.parent)
     done = execute(path, tmp_path / "out.ipynb", engine=None, seed=7, cwd=path.parent)
     assert done.metadata.papermill.exception is None
     remove_everything(private_lab)
@@ -124,8 +127,9 @@ def factory() -> Iterator[LabFactory]:
 @namespaces
 @pytest.mark.parametrize("folder", EXERCISES, ids=name)
 def test_a_solution_earns_all_points_and_an_untouched_exercise_none(
-    folder: Path, factory: LabFactory
+    folder: Path, factory: LabFactory, private_lab: LabPaths
 ) -> None:
+    need_images(private_lab, folder)
     exercise = Exercise.load(folder)
     grader = Grader(exercise, factory, exercise.limits)
     found = check_itself(grader, jobs=1, count=1, say=lambda text: None)
