@@ -48,7 +48,7 @@ VIEWS: dict[str, ViewEntry] = {
     "events": ViewEntry("what happened to which object, and when"),
     "raft": ViewEntry(
         "consensus, forward and backward: the swarm's managers, or a recorded story",
-        "[SCENARIO] [servers=N] [seed=N] [at=STEP]",
+        "[SCENARIO|FILE.jsonl] [servers=N] [seed=N] [at=STEP]",
         4,
     ),
 }
