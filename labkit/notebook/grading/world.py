@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.base.errors import NotFound
+from labkit.base.errors import Conflict, NotFound
 from labkit.notebook.grading.checks import Missing, NotGradableHere
 from labkit.notebook.grading.wire import Api
 
@@ -297,6 +297,13 @@ class World:
         self.image(image)
         return files_in_layers(self._docker.read("GET", f"/images/{image}/get"), path)
 
+    def layers_holding(self, image: str, needle: bytes) -> list[int]:
+        """Numbers of an image's layers in which some file contains these bytes, seen or not."""
+        from labkit.notebook.grading.saved import layers_holding
+
+        self.image(image)
+        return layers_holding(self._docker.read("GET", f"/images/{image}/get"), needle)
+
     def namespaces(self) -> dict[str, Any]:
         """The namespaces view: the host's inodes and each process with its own."""
         return dict(self._lab().get("/v1/views/namespaces"))
@@ -333,6 +340,18 @@ class World:
     def status(self) -> dict[str, Any]:
         """The daemon's own account of itself: mode, nodes, limits, warnings."""
         return dict(self._lab().get("/v1/status"))
+
+    def raft(self) -> list[dict[str, Any]]:
+        """What each manager of the swarm believes: `id`, `name`, `up`, `role`, `term`, `vote`,
+        `leader`, `commit`…; a failed check when no swarm is up."""
+        try:
+            return [dict(manager) for manager in self._lab().get("/v1/raft")]
+        except Conflict:
+            raise Missing("a swarm", found="no swarm is up", look="%swarm status") from None
+
+    def chaos(self) -> dict[str, Any]:
+        """What was done to the cluster (`log`) and which wires are bad now (`wires`)."""
+        return dict(self._lab().get("/v1/chaos"))
 
     # -- what the student wrote down --------------------------------------------------------
     @property

@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 
-from labkit.notebook.grading.saved import files_in_layers
+from labkit.notebook.grading.saved import files_in_layers, layers_holding
 
 
 def _tar(files: dict[str, bytes]) -> bytes:
@@ -31,3 +31,6 @@ def test_a_deleted_file_is_found_in_the_layer_that_still_holds_it() -> None:
     assert files_in_layers(saved, "/app/token") == [(1, b"secret")]
     assert files_in_layers(saved, "app/word") == [(1, b"1"), (2, b"2")]
     assert files_in_layers(saved, "/app") == []
+    assert layers_holding(saved, b"ecre") == [1]
+    assert layers_holding(saved, b"token") == [1, 2]
+    assert layers_holding(saved, b"nowhere") == []
