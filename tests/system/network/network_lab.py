@@ -98,6 +98,13 @@ class NetworkLab:
         code, _ = await self.exec(container, "ping", "-c", "1", "-W", "1", target)
         return code == 0
 
+    async def reaches_soon(self, container: str, target: str) -> bool:
+        """Whether one of ten pings is answered: a link that was just made may need a moment."""
+        for _ in range(10):
+            if await self.reaches(container, target):
+                return True
+        return False
+
     async def fetch(self, container: str, url: str) -> str:
         """What `wget -qO-` prints."""
         return (await self.exec(container, "wget", "-qO-", url))[1]
