@@ -28,7 +28,7 @@ async def test_the_default_bridge_gives_an_address_and_no_names(lab: NetworkLab)
     await lab.start("c2")
     assert await lab.address("c1") == "172.17.0.2"
     assert await lab.address("c2") == "172.17.0.3"
-    assert await lab.reaches("c1", "172.17.0.3")
+    assert await lab.reaches_soon("c1", "172.17.0.3")
     code, text = await lab.exec("c1", "ping", "-c1", "c2")
     assert code
     assert "bad address 'c2'" in text
@@ -48,7 +48,7 @@ async def test_on_a_network_of_one_s_own_everybody_has_a_name(lab: NetworkLab) -
     )
     short = lab.engine.context.find("db").id[:12]
     for name in ("db", "DB", "database", short, "db.shop"):
-        assert await lab.reaches("web", name), name
+        assert await lab.reaches_soon("web", name), name
     code, text = await lab.exec("web", "nslookup", "nobody")
     assert code
     assert "NXDOMAIN" in text
@@ -86,7 +86,7 @@ async def test_networks_do_not_reach_each_other(lab: NetworkLab) -> None:
     code, _ = await lab.exec("web", "nslookup", "db")
     assert code
     await lab.connect("back", "web")
-    assert await lab.reaches("web", "db")
+    assert await lab.reaches_soon("web", "db")
     await lab.disconnect("back", "web")
     assert not await lab.reaches("web", await lab.address("db", "back"))
 
@@ -97,7 +97,7 @@ async def test_an_internal_network_leads_nowhere_else(lab: NetworkLab) -> None:
     await lab.start("safe", network="vault")
     await lab.start("other", network="vault")
     await lab.start("thief", network="open")
-    assert await lab.reaches("safe", "other")
+    assert await lab.reaches_soon("safe", "other")
     _, routes = await lab.exec("safe", "ip", "route")
     assert "default" not in routes
     assert not await lab.reaches("thief", await lab.address("safe", "vault"))
@@ -108,7 +108,7 @@ async def test_without_icc_containers_reach_the_gateway_only(lab: NetworkLab) ->
     await lab.start("c1", network="quiet")
     await lab.start("c2", network="quiet")
     assert not await lab.reaches("c1", await lab.address("c2", "quiet"))
-    assert await lab.reaches("c1", "172.18.0.1")
+    assert await lab.reaches_soon("c1", "172.18.0.1")
 
 
 async def test_ipv6_beside_ipv4(lab: NetworkLab) -> None:
@@ -118,7 +118,7 @@ async def test_ipv6_beside_ipv4(lab: NetworkLab) -> None:
     shown = await lab.engine.container_inspect("c2")
     address = shown["NetworkSettings"]["Networks"]["six"]["GlobalIPv6Address"]
     assert address.startswith("fd")
-    assert await lab.reaches("c1", address)
+    assert await lab.reaches_soon("c1", address)
     _, text = await lab.exec("c1", "nslookup", "-type=aaaa", "c2")
     assert address in text
 
@@ -133,7 +133,7 @@ async def test_addresses_that_were_chosen(lab: NetworkLab) -> None:
     await lab.start("c2", network="mine")
     assert await lab.address("c1", "mine") == "10.77.0.9"
     assert await lab.address("c2", "mine") == "10.77.0.64"
-    assert await lab.reaches("c1", "10.77.0.254")
+    assert await lab.reaches_soon("c1", "10.77.0.254")
     with pytest.raises(Forbidden, match="Address already in use"):
         await lab.start("c3", network="mine", NetworkingConfig=chosen)
     with pytest.raises(InvalidParameter, match="supported on user defined networks only"):
@@ -172,7 +172,7 @@ async def test_an_address_is_free_again_when_its_container_has_ended(lab: Networ
         await lab.start("c1")
         assert await lab.address("c1") == "172.17.0.2"
         await lab.start("c2")
-        assert await lab.reaches("c2", "172.17.0.2")
+        assert await lab.reaches_soon("c2", "172.17.0.2")
         await lab.engine.container_remove("c1", force=True)
         await lab.engine.container_remove("c2", force=True)
 
@@ -208,7 +208,7 @@ async def test_containers_on_the_host_s_own_lan(lab: NetworkLab, driver: str) ->
         await lab.network("lan", Driver=driver, Options={"parent": "lan0"})
         await lab.start("c1", network="lan")
         await lab.start("c2", network="lan")
-        assert await lab.reaches("c1", "c2")
+        assert await lab.reaches_soon("c1", "c2")
         await lab.connect("bridge", "c1")
         await lab.disconnect("lan", "c1")
         assert not await lab.reaches("c1", "c2")
@@ -225,7 +225,7 @@ async def test_names_follow_a_rename(lab: NetworkLab) -> None:
     await lab.start("web", network="shop")
     await lab.start("old", network="shop")
     await lab.engine.container_rename("old", "new")
-    assert await lab.reaches("web", "new")
+    assert await lab.reaches_soon("web", "new")
     assert (await lab.exec("web", "nslookup", "old"))[0]
 
 
@@ -241,7 +241,7 @@ async def test_a_new_daemon_takes_everything_up(lab: NetworkLab, network_image_s
     after = (await lab.engine.container_inspect("db"))["NetworkSettings"]
     assert after["Networks"] == before["Networks"]
     assert after["Ports"] == before["Ports"]
-    assert await lab.reaches("web", "db")
+    assert await lab.reaches_soon("web", "db")
     await lab.start("third", network="shop")
     assert await lab.address("third", "shop") == "172.18.0.4"
 
@@ -279,14 +279,14 @@ async def test_many_join_at_once_and_all_have_addresses_of_their_own(lab: Networ
     await asyncio.gather(*(lab.start(f"m{n:02}", network="crowd") for n in range(12)))
     addresses = {await lab.address(f"m{n:02}", "crowd") for n in range(12)}
     assert len(addresses) == 12
-    assert await lab.reaches("m00", "m11")
+    assert await lab.reaches_soon("m00", "m11")
 
 
 async def test_a_link_gives_a_name_on_the_default_bridge(lab: NetworkLab) -> None:
     await lab.start("db")
     await lab.start("web", HostConfig={"Links": ["db:database"]})
     for name in ("database", "db"):
-        assert await lab.reaches("web", name), name
+        assert await lab.reaches_soon("web", name), name
     _, hosts = await lab.exec("web", "cat", "/etc/hosts")
     assert "172.17.0.2\tdatabase" in hosts
     await lab.engine.container_kill("web")
@@ -334,7 +334,7 @@ async def test_a_name_that_is_taken_is_no_obstacle(
     await lab.start("c1")
     await lab.start("c2")
     assert {"veth0000001", "veth0000002"} <= (await lab.host_links()).keys()
-    assert await lab.reaches("c1", "172.17.0.3")
+    assert await lab.reaches_soon("c1", "172.17.0.3")
 
 
 async def test_names_used_up_are_said_and_nothing_stays(
@@ -382,7 +382,7 @@ async def test_a_name_server_of_one_s_own_has_port_53_if_it_says_so(
     await lab.start("dns", network="shop", **body)
     await lab.start("db", network="shop")
     for _ in range(2):
-        assert await lab.reaches("dns", "db")
+        assert await lab.reaches_soon("dns", "db")
         namespace = open_namespace(lab.engine.context.find("dns").shim.init_pid)
         try:
             await lab.networks.worker.run(namespace, bind)

@@ -26,7 +26,7 @@ async def test_a_ping_crosses_four_interfaces(lab: NetworkLab) -> None:
     await lab.start("web", network="shop")
     await lab.start("db", network="shop")
     capture = await lab.networks.captures.start({"target": "web", "filter": "icmp"})
-    assert await lab.reaches("web", "db")
+    assert await lab.reaches_soon("web", "db")
     (request,) = await flows_of(lab, capture.id, "echo request")
     assert [hop["where"].rpartition("'s ")[2] or hop["where"] for hop in request["hops"]] == [
         "eth0 of web", "eth0", "eth0", "eth0 of db",
@@ -75,7 +75,7 @@ async def test_tcpdump_opens_the_file(lab: NetworkLab, tmp_path: Path) -> None:
     await lab.start("web", network="shop")
     await lab.start("db", network="shop")
     capture = await lab.networks.captures.start({"target": "shop"})
-    assert await lab.reaches("web", "db")
+    assert await lab.reaches_soon("web", "db")
     capture.stop()
     file = tmp_path / "shop.pcap"
     file.write_bytes(b"".join(capture.pcap()))

@@ -27,8 +27,8 @@ async def test_the_simulated_outside_answers_and_says_what_it_is(lab: NetworkLab
     await lab.start("web", network="shop")
     await lab.start("plain")
     for name in ("web", "plain"):
-        assert await lab.reaches(name, "8.8.8.8")
-        assert await lab.reaches(name, "google.com")
+        assert await lab.reaches_soon(name, "8.8.8.8")
+        assert await lab.reaches_soon(name, "google.com")
         assert "labkit simulates an outside" in await lab.fetch(name, "http://example.com/")
         code, text = await lab.exec(name, "nslookup", "no-such.example.com")
         assert code
@@ -49,9 +49,9 @@ async def test_the_cable_leads_to_the_machine_and_leaves_nothing(lab: NetworkLab
     try:
         assert uplink.interface in os.listdir("/sys/class/net")
         await lab.start("web")
-        assert await lab.reaches("web", str(uplink.machine_address))
+        assert await lab.reaches_soon("web", str(uplink.machine_address))
         await uplink.open()  # the next daemon
-        assert await lab.reaches("web", str(uplink.machine_address))
+        assert await lab.reaches_soon("web", str(uplink.machine_address))
         if shutil.which("nft"):
             rules = await asyncio.to_thread(_nft_table, uplink.table)
             assert f'oifname != "{uplink.interface}" masquerade' in rules
