@@ -33,6 +33,8 @@ ID_BASE = 1_700_000_000
 SHARED_IMAGES = "/var/lib/labkit-images"
 _DAEMON_START_S = 20.0
 _LAB_DISK_BYTES = 512 << 20
+_DPKG = "/var/lib/dpkg"
+"""What is installed: stand-ins are built of it. Only the lab that prepares images sees it."""
 _ETC = (
     "alternatives",
     "ld.so.cache",
@@ -234,6 +236,8 @@ class LabFactory:
         binds, links = _system_binds()
         if not prepare_images:
             binds.append([str(self._images), SHARED_IMAGES, True])
+        elif os.path.isdir(_DPKG):
+            binds.append([_DPKG, _DPKG, True])
         cwd = f"{STUDENT_HOME}/{exercise.name}"
         lab_env, shell_env = _environments(exercise, shared=not prepare_images)
         shell_limits = {"core": 0, "fsize": limits.disk_bytes}
