@@ -353,18 +353,6 @@ class World:
         """What was done to the cluster (`log`) and which wires are bad now (`wires`)."""
         return dict(self._lab().get("/v1/chaos"))
 
-    def raft(self) -> list[dict[str, Any]]:
-        """What each manager of the swarm believes: `id`, `name`, `up`, `role`, `term`, `vote`,
-        `leader`, `commit`…; a failed check when no swarm is up."""
-        try:
-            return [dict(manager) for manager in self._lab().get("/v1/raft")]
-        except Conflict:
-            raise Missing("a swarm", found="no swarm is up", look="%swarm status") from None
-
-    def chaos(self) -> dict[str, Any]:
-        """What was done to the cluster (`log`) and which wires are bad now (`wires`)."""
-        return dict(self._lab().get("/v1/chaos"))
-
     # -- what the student wrote down --------------------------------------------------------
     @property
     def answers(self) -> dict[str, Any]:
