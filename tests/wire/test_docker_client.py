@@ -364,3 +364,21 @@ def _read_until(descriptor: int, ending: bytes, timeout_s: float = 20) -> bytes:
         assert ready, f"no {ending!r} in {data!r}"
         data += os.read(descriptor, 4096)
     return data
+
+
+def test_what_cannot_be_held_to_is_refused_by_name(clean_lab: Lab) -> None:
+    refused = clean_lab.docker("run", "--uts", "host", "--hostname", "x", "busybox", "true")
+    assert refused.returncode == 125
+    assert "conflicting options: hostname and the UTS mode" in refused.stderr
+    refused = clean_lab.docker("run", "--security-opt", "apparmor=strict", "busybox", "true")
+    assert refused.returncode == 125
+    assert 'cannot apply AppArmor profile "strict"' in refused.stderr
+
+
+@pytest.mark.root
+def test_a_privileged_container_has_the_machines_devices(clean_lab: Lab) -> None:
+    listed = ("busybox", "sh", "-c", "find /dev -xdev \\( -type b -o -type c \\) | sort")
+    plain = set(clean_lab.ok("run", "--rm", *listed).split())
+    everything = set(clean_lab.ok("run", "--rm", "--privileged", *listed).split())
+    assert plain < everything
+    assert "/dev/kmsg" in everything

@@ -11,6 +11,7 @@ import contextlib
 import os
 import platform
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 _WHOLE_ID_RANGE = 4_294_967_295
+_NOT_THE_MACHINES = frozenset(
+    {"pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev"}
+)
 
 
 class ExecRequest:
@@ -298,7 +302,26 @@ def _devices(host: HostConfig) -> tuple[Device, ...]:
                 f'{device.path_on_host}": no such file or directory'
             )
         found.append(Device(path, device.path_on_host, device.permissions or "rwm"))
+    if host.privileged:
+        named = {device.path for device in (*found, *DEVICES)}
+        found += [Device(path, path) for path in _machine_devices() if path not in named]
     return tuple(found)
+
+
+def _machine_devices(top: str = "/dev") -> list[str]:
+    """Every device node of the machine, except terminals and what the container gets of its own."""
+    found: list[str] = []
+    for entry in sorted(os.scandir(top), key=lambda each: each.name):
+        if entry.name in _NOT_THE_MACHINES:
+            continue
+        with contextlib.suppress(OSError):  # it may be unplugged meanwhile
+            if entry.is_dir(follow_symlinks=False):
+                found += _machine_devices(entry.path)
+            elif not entry.is_symlink():
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                    found.append(entry.path)
+    return found
 
 
 def _default_sysctls(

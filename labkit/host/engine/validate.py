@@ -215,7 +215,7 @@ def _check_network(host: HostConfig, config: ContainerConfig) -> None:
         for given, words in clashes:
             if given:
                 raise InvalidParameter(f"conflicting options: {words}")
-    if mode == "host" and host.uts_mode == "host" and config.hostname:
+    if host.uts_mode == "host" and config.hostname:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     port_requests(host, config)
 
@@ -245,6 +245,11 @@ def _check_unsupported(host: HostConfig) -> None:
             "seccomp", "apparmor", "label", "no-new-privileges", "systempaths", "writable-cgroups",
         ):  # fmt: skip
             raise InvalidParameter(f'invalid --security-opt 2: "{option}"')
+        if word == "apparmor" and option[len(word) + 1 :] not in ("", "unconfined"):
+            raise InvalidParameter(
+                f'cannot apply AppArmor profile "{option[len(word) + 1 :]}": labkit applies none',
+                hint="leave it away, or name apparmor=unconfined; seccomp and capabilities hold",
+            )
     if host.volume_driver not in ("", "local"):
         raise NotFound(
             f"error looking up volume plugin {host.volume_driver}: plugin "
