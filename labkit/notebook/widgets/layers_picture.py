@@ -137,7 +137,7 @@ def _badge(drawing: Drawing, one: Mapping[str, Any], x: float, y: float, size: f
 def _band(drawing: Drawing, layer: Mapping[str, Any], y: float) -> float:
     width = _WIDTH - 2 * _PAD
     deeds = [] if layer["kind"] == "init" or layer["number"] == 1 else layer["deeds"][:4]
-    height = (_BAND if layer["hashes"] else 43) + 17 * len(deeds)
+    height = (_BAND if layer["hashes"] else 45 if deeds else 42) + 17 * len(deeds)
     dash = "5 4" if layer["kind"] != "image" else ""
     drawing.rect(
         _PAD, y, width, height, fill="var(--panel)", stroke="var(--line)", radius=8, dash=dash
@@ -158,7 +158,7 @@ def _band(drawing: Drawing, layer: Mapping[str, Any], y: float) -> float:
         colour = layer["colour"] or "var(--soft)"
         drawing.rect(right - 250, y + 10, max(2.0, 170 * layer["share"]), 9, fill=colour, radius=4)
     drawing.text(right, y + 34, fit(layer["summary"], 420, 11), size=11, classes="s", anchor="end")
-    at = y + 37
+    at = y + 40
     if layer["hashes"]:
         said = " · ".join(f"{one['name']} {_short(one['value']) or '–'}" for one in layer["hashes"])
         drawing.text(left, y + 44, said, size=10.5, classes="m s")
