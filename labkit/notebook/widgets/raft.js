@@ -42,7 +42,7 @@ color:var(--fg);font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);pad
 .lkr-sr{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 `;
 
-const BEAT_MS = 10_000, CELLS = 14, RING = 400;
+const BEAT_MS = 10_000, CELLS = 14, RING = 400, EVENTS_MAX = 30_000;
 const SPEEDS = [[0.02, "1/50"], [0.05, "1/20"], [0.1, "1/10"], [0.25, "1/4"], [0.5, "1/2"], [1, "1"], [2, "2"]];
 const LIGHT_TEXT = new Set(["#0072B2"]);
 const esc = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
@@ -439,7 +439,7 @@ function render({ model, el }) {
       });
       const peer = leader?.peers[node];
       parts.push(`<text x="${left}" y="${top + 33}" font-size="10" class="s">committed ${s.commit}, applied ${s.applied}${peer ? ` · the leader knows ${peer[1]}, sends ${peer[0]} next` : ""}</text>`);
-      if (peer && peer[1] >= start) parts.push(`<path d="M${left + (peer[1] - start + 1) * cell - 6} ${top - 4}l4 4l4 -4z" fill="var(--fg)"><title>the leader knows that the logs agree up to here</title></path>`);
+      if (peer && peer[1] >= start) parts.push(`<path d="M${left + (peer[1] - start + 1) * cell - 11} ${top - 2}l5 6l5 -6z" fill="var(--fg)" stroke="var(--back)"><title>the leader knows that the logs agree up to here</title></path>`);
     });
     logs.setAttribute("viewBox", `0 0 460 ${35 + rows.length * row}`);
     logs.innerHTML = parts.join("");
@@ -505,7 +505,9 @@ function render({ model, el }) {
       drawServers(where, radius);
       drawLogs();
       note.textContent = trace.caption(at);
-      const event = trace.events[at];
+      let told = at; // while it plays, the last thing that is worth a sentence
+      while (playing && told > at - 60 && told > 0 && !trace.events[told].stop) told -= 1;
+      const event = trace.events[told];
       if (!playing || event.stop) say.textContent = event.kind === "note" || event.kind === "chaos" ? "" : event.say;
       range.max = String(trace.last);
       range.value = String(at);
@@ -521,9 +523,12 @@ function render({ model, el }) {
   }
 
   function begin(piece) {
-    nodeGroups.clear();
-    ring.querySelector(".nodes").replaceChildren();
-    picked = new Set();
+    const same = trace && trace.meta.swarm && trace.meta.swarm === piece.meta.swarm;
+    if (!same) {
+      nodeGroups.clear();
+      ring.querySelector(".nodes").replaceChildren();
+      picked = new Set();
+    }
     trace = new Trace(piece);
     chosen();
   }
@@ -574,6 +579,7 @@ function render({ model, el }) {
     if (!trace.add(content)) { model.send({ type: "pull", view }); return; }
     if (trace.nodes.length !== before) draw(true);
     range.max = String(trace.last);
+    if (follow && trace.events.length > EVENTS_MAX) model.send({ type: "pull", view }); // forget the oldest
   }
 
   const beat = () => { if (!document.hidden) model.send({ type: "beat", view }); };
