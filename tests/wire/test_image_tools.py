@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,30 @@ def test_an_image_built_by_buildah_runs_here(lab: Lab, tmp_path: Path) -> None:
         assert lab.ok("run", "--rm", "elsewhere:1") == "built elsewhere b\n"
     finally:
         tool("buildah", *storage, "rmi", "-a", "-f")
+
+
+def test_an_image_that_podman_loaded_and_saved_keeps_every_layer(lab: Lab, tmp_path: Path) -> None:
+    lab.ok(
+        "build", "-q", "-t", "visit:1", "-", given="FROM busybox\nRUN echo hi > /x; rm /bin/vi\n"
+    )
+    before = json.loads(lab.ok("image", "inspect", "visit:1"))[0]
+    lab.ok("save", "-o", str(tmp_path / "out.tar"), "visit:1")
+    # podman wants a short path for its state, so that its sockets have room.
+    short = Path(tempfile.mkdtemp(prefix="lkp", dir="/tmp"))
+    folders = [f"--{name}={short / name}" for name in ("root", "runroot", "tmpdir")]
+    podman = ["podman", *folders, "--storage-driver=vfs", "--events-backend=file"]
+    try:
+        tool(*podman, "load", "-q", "-i", str(tmp_path / "out.tar"))
+        back = ["save", "-q", "--format", "oci-archive", "-o", str(tmp_path / "back.tar")]
+        tool(*podman, *back, "visit:1")
+    finally:
+        if shutil.which("podman"):
+            tool(*podman, "rmi", "-a", "-f")
+        shutil.rmtree(short)
+    lab.ok("rmi", "-f", "visit:1")
+    lab.ok("load", "-i", str(tmp_path / "back.tar"))
+    names = lab.ok("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    name = next(name for name in names if name.endswith("visit:1"))
+    after = json.loads(lab.ok("image", "inspect", name))[0]
+    assert after["RootFS"] == before["RootFS"]
+    assert lab.ok("run", "--rm", name, "cat", "/x") == "hi\n"

@@ -267,3 +267,44 @@ async def test_an_image_from_scratch_is_for_the_platform_it_was_built_for(site: 
     assert platform(arm) == ("arm", "v7")
     assert platform(here) != platform(arm)
     assert again == arm
+
+
+async def test_builds_racing_on_one_cache_all_stand_and_leave_it_whole(site: Site) -> None:
+    start = "FROM busybox\nCOPY f /f\nRUN cat /f > /g\nRUN echo more >> /g\n"
+    files = {"Dockerfile": "", "f": "shared"}
+
+    async def one(number: int) -> str:
+        text = f"{start}RUN echo {number} > /mine\n"
+        context = archive({**files, "Dockerfile": text})
+        lines = [line async for line in build(site.ports, BuildOptions(), context)]
+        assert "errorDetail" not in lines[-1], lines
+        return next(line["aux"]["ID"] for line in reversed(lines) if "aux" in line)
+
+    async with asyncio.timeout(120):
+        images = await asyncio.gather(*(one(number % 3) for number in range(6)))
+    store = site.lab.images
+    for number, image in enumerate(images):
+        shown = await site.lab.run("sh", "-c", "cat /g /mine", Image=image)
+        assert shown[:2] == (0, f"sharedmore\n{number % 3}\n")
+        assert store.verify(image) == []
+    # Builds at once may each have made a step. Docker's rule takes the newest result of each, which
+    # need not have a child yet; what is missing is made once, and from then on all is found.
+    await site.build(f"{start}RUN echo 0 > /mine\n", {"f": "shared"})
+    assert " ---> Using cache\n" in site.text
+    await site.build(f"{start}RUN echo 0 > /mine\n", {"f": "shared"})
+    assert site.text.count("Using cache") == 4
+
+
+async def test_127_layers_can_be_stacked_and_the_next_is_refused_by_that_number(
+    site: Site,
+) -> None:
+    text = "FROM busybox\n" + "".join(f"COPY f{n} /f{n}\n" for n in range(126))
+    files = {f"f{n}": f"{n}\n" for n in range(127)}
+    async with asyncio.timeout(150):
+        image = site.lab.images.get(await site.build(text, files, tags=["deep"]))
+        assert len(image.diff_ids) == 127
+        shown = await site.lab.run("sh", "-c", "cat /f0 /f125; ls / | grep -c f", Image="deep")
+        assert shown[0] == 0
+        assert shown[1].startswith("0\n125\n")
+        lines = await site.stream("FROM deep\nCOPY f126 /f126\n", {"f126": "x"})
+    assert "max depth exceeded" in lines[-1]["errorDetail"]["message"]
