@@ -58,7 +58,8 @@ def draw_moment(trace: RaftTrace, at: int, description: str) -> str:
     _ring(drawing, trace, at, flights, 64)
     bottom = _logs(drawing, trace, at, _RING + 2 * _PAD + 8, 84)
     y = max(64 + _RING, bottom) + 10
-    drawing.text(_PAD, y, fit(trace.says[at], _WIDTH - 2 * _PAD, 12), size=12, classes="s")
+    if trace.says[at] != trace.caption(at):
+        drawing.text(_PAD, y, fit(trace.says[at], _WIDTH - 2 * _PAD, 12), size=12, classes="s")
     return drawing.document(_lamport(drawing, trace, at, flights, y + 26) + 12)
 
 
@@ -214,7 +215,7 @@ def _logs(drawing: Drawing, trace: RaftTrace, at: int, x: float, y: float) -> fl
     for index in range(start, max(last, start + 3) + 1):
         at_x = left + (index - start) * cell + cell / 2
         drawing.text(at_x, y + 12, str(index), size=10, classes="s", anchor="middle")
-    row = 40 if len(states) <= 7 else 34
+    row = 40
     for number, (node, state) in enumerate(states.items()):
         top = y + 20 + number * row
         drawing.text(x, top + 16, trace.name(node), size=12, classes="b")

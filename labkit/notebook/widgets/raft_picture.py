@@ -144,7 +144,9 @@ def describe(trace: RaftTrace, at: int) -> str:
                 _log_text(state),
             )
         )
-    lines += ["", trace.says[at]]
+    lines.append("")
+    if trace.says[at] != trace.caption(at):
+        lines.append(trace.says[at])
     under_way = flying(trace.flights(), at)
     if under_way:
         kinds = [
