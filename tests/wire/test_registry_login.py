@@ -5,6 +5,7 @@ Both our registry and the reference one are asked; the sentences are those of do
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ import bcrypt
 import pytest
 
 from .conftest import ROOT, Lab
+from .test_command_parity import _ours
 
 
 def free_port() -> int:
@@ -189,3 +191,31 @@ def test_search_finds_what_the_catalog_has(lab: Lab) -> None:
         400,
         {"message": "invalid filter 'x'"},
     )
+
+
+def test_several_layers_are_pushed_at_once_and_their_manifest_is_shown_as_docker_shows_it(
+    lab: Lab, closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = base64.b64encode(b"ada:sesame").decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {closed: {"auth": auth}}}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("LABKIT_HOME", str(lab.paths.home))
+    monkeypatch.setenv("LABKIT_RUN", str(lab.paths.run))
+    name = f"{closed}/me/layers:1"
+    steps = "".join(f"RUN echo {number} > /f{number}\n" for number in range(4))
+    lab.ok("build", "-q", "-t", name, "-", given=f"FROM busybox\n{steps}")
+    code, out, err = _ours(lab, ["push", name], "")
+    assert (code, err) == (0, "")
+    assert out.count(": Pushed") == 5
+    code, out, err = _ours(lab, ["manifest", "inspect", name], "")
+    real = subprocess.run(
+        ["docker", "manifest", "inspect", "--insecure", name],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (code, out, err) == (real.returncode, real.stdout, real.stderr)
+    assert len(json.loads(out)["layers"]) == 5
+    code, _, err = _ours(lab, ["manifest", "inspect", f"{name}x"], "")
+    assert (code, err.strip()) == (1, f"no such manifest: {name}x")
