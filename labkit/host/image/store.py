@@ -26,10 +26,11 @@ from labkit.base.errors import Conflict, InvalidParameter, NotFound, SystemFailu
 from labkit.base.ids import is_id_prefix
 from labkit.host.image.blobs import BlobStore
 from labkit.host.image.digests import chain_ids
-from labkit.host.image.index import ImageRow, Index, LayerRow
+from labkit.host.image.index import ImageRow, Index
 from labkit.host.image.layers import LayerStore, stack_size
 from labkit.host.image.model import Image, check_config, parse_time
 from labkit.host.image.reference import Reference, familiar_name, parse
+from labkit.host.image.shared import import_shared
 
 __all__ = ["ImageStore"]
 
@@ -73,7 +74,7 @@ class ImageStore:
         self.layers = LayerStore(root, self.index)
         self._sweep()
         for folder in self.shared:
-            self._import_shared(folder)
+            import_shared(self.index, folder, self.now_ns)
 
     def _take_lock(self) -> int:
         fd = os.open(self.root / "image.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -366,38 +367,6 @@ class ImageStore:
         except (OSError, ValueError):
             return False
         return True
-
-    def _import_shared(self, root: Path) -> None:
-        """Make the images of a read-only store known here, once; its layers are used in place."""
-        path = root / "image.db"
-        if not path.exists():
-            return
-        other = Index(path, readonly=True)
-        try:
-            for row in other.images():
-                if self.index.was_shared_seen(str(root), row.id):
-                    continue
-                with self.index.transaction():
-                    self._import_image(root, other, row)
-        finally:
-            other.close()
-
-    def _import_image(self, root: Path, other: Index, row: ImageRow) -> None:
-        pairs = other.image_layers(row.id)
-        for diff_id, _ in pairs:
-            layer = other.layer(diff_id)
-            if layer is None:
-                return  # its owner is just removing it
-            self.index.add_layer(LayerRow(diff_id, layer.size, layer.root or str(root)))
-            for blob in other.layer_blobs(diff_id):
-                self.index.add_layer_blob(blob)
-        self.index.add_image(row, pairs, other.image_blobs(row.id), now_ns=self.now_ns())
-        for name, tag in other.tags_of(row.id):
-            if self.index.tag(name, tag) is None:
-                self.index.set_tag(name, tag, row.id, now_ns=self.now_ns())
-        for name, digest in other.digests_of(row.id):
-            self.index.set_digest(name, digest, row.id)
-        self.index.mark_shared_seen(str(root), row.id)
 
     def verify(self, reference: str) -> list[str]:
         """Read every blob of an image again; returns what is wrong, one sentence each."""
