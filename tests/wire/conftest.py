@@ -198,7 +198,9 @@ def private_lab() -> Iterator[Lab]:
         # After a failure nothing may stay behind either, whatever state the daemon was in.
         with contextlib.suppress(LabkitError):
             stop_anchor(lab.paths)
-            CgroupDriver(lab.paths.instance).clean()
+            groups = CgroupDriver(lab.paths.instance)
+            groups.clean()
+            groups.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -129,6 +129,7 @@ class NetworkLab:
     async def close(self) -> None:
         await self.engine.close()
         self.runtime.close()
+        self.runtime.cgroups.close()
         self.images.close()
 
     def close_namespaces(self) -> None:
