@@ -48,12 +48,12 @@ async def send_json_lines(
             await response.write(_line(first))
         async for item in lines:
             await response.write(_line(item))
-    except LabkitError as error:
-        if not in_band_errors:
-            _LOG.warning("stream %s ended early: %s", request.path, error)
-        else:
-            detail = {"errorDetail": {"message": error.message}, "error": error.message}
-            await response.write(_line(detail))
+    except ConnectionError:
+        raise  # the client has left
+    except Exception as error:  # noqa: BLE001 - after 200 nothing else can be said but in the stream
+        message = _ended_early(request, error)
+        if in_band_errors:
+            await response.write(_line({"errorDetail": {"message": message}, "error": message}))
     finally:
         await _close(lines)
     await response.write_eof()
@@ -72,12 +72,23 @@ async def send_bytes(
     try:
         async for chunk in chunks:
             await response.write(chunk)
-    except LabkitError as error:
-        _LOG.warning("stream %s ended early: %s", request.path, error)
+    except ConnectionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the head is out: the stream can only end
+        _ended_early(request, error)
     finally:
         await _close(chunks)
     await response.write_eof()
     return response
+
+
+def _ended_early(request: web.Request, error: Exception) -> str:
+    """Log why a stream ended; what its client is told of it."""
+    if isinstance(error, LabkitError):
+        _LOG.warning("stream %s ended early: %s", request.path, error)
+        return error.message
+    _LOG.error("stream %s ended by a mistake of labkit's", request.path, exc_info=error)
+    return "internal error; labkit logs has the details"
 
 
 def _line(item: Mapping[str, Any]) -> bytes:
