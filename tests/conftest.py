@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,11 +56,36 @@ def no_namespaces() -> str:
     return f"no containers here: {found.reasons[0].name}: {found.reasons[0].found}"
 
 
+def no_mounted_root() -> str:
+    """Why `/` is not the root of its mount namespace, or an empty text.
+
+    In a chroot, entering a container's mount namespace from outside it (setns(2)) leads to the
+    machine's root; a lab's anchor makes its own tree a true root, a bare runtime cannot.
+    """
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    if any(line.split()[4] == "/" for line in lines):
+        return ""
+    return "needs a root that is a mount: this is a chroot"
+
+
+def no_user_namespaces() -> str:
+    """Why no user namespace can be made here, or an empty text (user_namespaces(7))."""
+    attempt = "from labkit.base.syscalls import *; unshare(CLONE_NEWUSER)"
+    done = subprocess.run([sys.executable, "-c", attempt], capture_output=True, check=False)
+    refused = "needs user namespaces: the kernel refuses to make one here"
+    return "" if done.returncode == 0 else refused
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs root or namespaces, saying so, where there are none."""
     missing = {"root": "" if os.geteuid() == 0 else "needs root"}
-    if any(item.get_closest_marker("namespaces") for item in items):
-        missing["namespaces"] = no_namespaces()
+    for name, reason_of in (
+        ("namespaces", no_namespaces),
+        ("mounted_root", no_mounted_root),
+        ("user_namespaces", no_user_namespaces),
+    ):
+        if any(item.get_closest_marker(name) for item in items):
+            missing[name] = reason_of()
     for name, reason in missing.items():
         if reason:
             skip = pytest.mark.skip(reason=reason)

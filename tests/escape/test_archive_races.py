@@ -29,6 +29,8 @@ from labkit.base.paths import LabPaths
 from labkit.host.image.pull import pull
 from labkit.host.image.store import ImageStore
 
+pytestmark = pytest.mark.mounted_root
+
 ROUNDS = 60
 BUSYBOX = os.path.exists("/bin/busybox")
 HOSTNAME = os.uname().nodename

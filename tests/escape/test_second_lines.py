@@ -52,6 +52,7 @@ def keyctl(*arguments: int) -> int:
 # The process that is about to become the container's ------------------------------------------
 
 
+@pytest.mark.user_namespaces
 async def test_root_of_a_user_namespace_cannot_look_into_an_exec_that_is_set_up(
     host: Host, image: Path
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.mounted_root]
 
 TOP = Path(__file__).resolve().parents[2]
 # Root may not raise these everywhere; podman would ask for more than there is.

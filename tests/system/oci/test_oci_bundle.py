@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from oci_kit import Runtime, hook
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.mounted_root]
 
 
 def lines(oci: Runtime, script: str) -> list[str]:

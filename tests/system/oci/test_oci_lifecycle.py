@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from oci_kit import Runtime
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.mounted_root]
 
 STATE_KEYS = {"ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "owner"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from labkit.base.errors import Conflict, LabkitError, SystemFailure
+from labkit.base.errors import Conflict, LabkitError, SystemFailure, Unsupported
 from labkit.host.isolation.oci.hooks import check_hooks, hooks_of, run_hooks
 from labkit.host.isolation.oci.records import (
     CREATED,
@@ -45,6 +45,7 @@ def create(root: str, name: str, folder: str, options: CreateOptions) -> tuple[R
     """
     from labkit.host.isolation.oci.bundle import OCI_VERSION, container_from, read_config
 
+    _check_own_root()
     bundle = read_config(folder)
     check_hooks(bundle.config)
     if options.console_socket and not bundle.wants_terminal:
@@ -67,6 +68,19 @@ def create(root: str, name: str, folder: str, options: CreateOptions) -> tuple[R
     except BaseException:
         _undo(record, bundle.config)
         raise
+
+
+def _check_own_root() -> None:
+    """Refuse to work from inside a chroot. There `/` is not the root of its mount namespace, and
+    whoever enters the container's (exec, a hook) would come out at the machine's root instead.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        if any(line.split(" ", 5)[4] == "/" for line in file):
+            return
+    raise Unsupported(
+        "cannot make a container from inside a chroot: its mount namespace would lead out of it",
+        hint="run labkit-oci where / is a mount, or make it one (mount --bind, pivot_root)",
+    )
 
 
 def _create(record: Record, bundle: Bundle, spec: ContainerSpec, options: CreateOptions) -> int:
