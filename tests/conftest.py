@@ -62,10 +62,9 @@ def no_mounted_root() -> str:
     In a chroot, entering a container's mount namespace from outside it (setns(2)) leads to the
     machine's root; a lab's anchor makes its own tree a true root, a bare runtime cannot.
     """
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    if any(line.split()[4] == "/" for line in lines):
-        return ""
-    return "needs a root that is a mount: this is a chroot"
+    question = "import sys; from labkit.base.syscalls import in_chroot; sys.exit(in_chroot())"
+    done = subprocess.run([sys.executable, "-c", question], capture_output=True, check=False)
+    return "needs a root of its own: this is a chroot" if done.returncode else ""
 
 
 def no_user_namespaces() -> str:

@@ -35,6 +35,7 @@ __all__ = [
     "drop_all_capabilities",
     "drop_bounding",
     "forbid_new_privileges",
+    "in_chroot",
     "loopback_up",
     "mount",
     "pivot_root",
@@ -119,6 +120,26 @@ def pivot_root(new_root: str, put_old: str) -> None:
         _libc.syscall(ctypes.c_long(number), os.fsencode(new_root), os.fsencode(put_old)),
         f"pivot_root to {new_root}",
     )
+
+
+def in_chroot() -> bool:
+    """Whether `/` is another folder than the root of this mount namespace (chroot(2)).
+
+    A child enters its own mount namespace anew, which leads to the true root (setns(2)), and
+    compares. Without the right to do so nobody can tell: then False.
+    """
+    child = os.fork()
+    if child == 0:
+        outside = False
+        try:
+            here = os.stat("/")
+            setns(os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC), CLONE_NEWNS)
+            there = os.stat("/")
+            outside = (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
+        finally:
+            os._exit(int(outside))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 1
 
 
 def _prctl(option: int, argument: int, what: str) -> None:

@@ -279,9 +279,15 @@ class Shim:
     async def wait_log(self, position: int) -> LogPosition:
         """Return once more than `position` bytes have been logged, or output has ended.
 
-        One waiter per shim at a time: a later call replaces an earlier one.
+        One waiter per shim at a time: a later call replaces an earlier one. A shim that has told
+        its container's end and left has nothing more to say: that is the end of output too.
         """
-        answer = await self._link().ask(Kind.WAIT_LOG, position)
+        try:
+            answer = await self._link().ask(Kind.WAIT_LOG, position)
+        except Unavailable:
+            if not self.has_exited:
+                raise
+            return LogPosition(position, 0, ended=True)
         return LogPosition(answer.a, answer.b, bool(answer.flags & 1))
 
     async def pause(self) -> None:

@@ -74,12 +74,13 @@ def _check_own_root() -> None:
     """Refuse to work from inside a chroot. There `/` is not the root of its mount namespace, and
     whoever enters the container's (exec, a hook) would come out at the machine's root instead.
     """
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-        if any(line.split(" ", 5)[4] == "/" for line in file):
-            return
+    from labkit.base.syscalls import in_chroot
+
+    if not in_chroot():
+        return
     raise Unsupported(
         "cannot make a container from inside a chroot: its mount namespace would lead out of it",
-        hint="run labkit-oci where / is a mount, or make it one (mount --bind, pivot_root)",
+        hint="run labkit-oci outside of it, or make its root the true one with pivot_root",
     )
 
 
