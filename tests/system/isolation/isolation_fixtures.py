@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from isolation_kit import BUSYBOX, Host, make_rootfs, traces
+from isolation_kit import BUSYBOX, Host, Traces, make_rootfs, traces
 
 from labkit.host.isolation.runtime import Runtime
 
@@ -20,6 +20,12 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not BUSYBOX.exists():
         pytest.skip("busybox is missing (Debian package busybox-static)")
     return make_rootfs(tmp_path_factory.mktemp("root") / "rootfs")
+
+
+def _new_children(before: Traces, after: Traces) -> list[str]:
+    """Children (pid, name, state) that were not there before, whatever their state was."""
+    known = {child.split()[0] for child in before.children}
+    return [child for child in after.children if child.split()[0] not in known]
 
 
 @pytest.fixture
@@ -35,9 +41,9 @@ async def host(short_tmp: Path, rootfs: Path) -> AsyncIterator[Host]:
     assert runtime.cgroups.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(10):  # the kernel ends what was told to end a moment later
-            while set(traces(runtime, short_tmp).children) - set(before.children):  # noqa: ASYNC110
+            while _new_children(before, traces(runtime, short_tmp)):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
     after = traces(runtime, short_tmp)
     assert after.mounts == before.mounts
-    assert not set(after.children) - set(before.children)
+    assert not _new_children(before, after)
     assert after.descriptors <= before.descriptors
