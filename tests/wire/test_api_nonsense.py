@@ -138,7 +138,8 @@ def test_values_that_are_nearly_right_are_refused_or_meant(clean_lab: Lab, key: 
         body = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {key: value}}
         status, answer = lab.request("POST", "/containers/create", body)
         what = f"{key}: {json.dumps(value)} → {status} {str(answer)[:300]}"
-        assert status < 500 or status == 501, what + lab.log()
+        # 503: a name that reads like a registry's, which nobody can look up here.
+        assert status < 500 or status in (501, 503), what + lab.log()
         if status == 201:
             started, answer2 = lab.request("POST", f"/containers/{answer['Id']}/start")
             assert started < 500 or "mount" in answer2["message"], what + str(answer2)
@@ -217,7 +218,8 @@ def test_random_requests_are_refused_in_words(clean_lab: Lab, which: str) -> Non
             continue
         status, answer = lab.request(method, path, body, lab=which == "lab")
         what = f"{method} {path} {json.dumps(body)[:600]} → {status} {str(answer)[:400]}"
-        assert status < 500 or status == 501, what + lab.log()
+        # 503: a name that reads like a registry's, which nobody can look up here.
+        assert status < 500 or status in (501, 503), what + lab.log()
         if status == 201 and path.startswith("/containers/create"):
             made += 1
             assert lab.request("DELETE", f"/containers/{answer['Id']}?force=1")[0] == 204, what

@@ -135,6 +135,7 @@ def _settle(master: int, process: subprocess.Popen[bytes], expected: bytes) -> N
         time.sleep(0.02)
 
 
+@pytest.mark.slow  # two clients at two terminals, byte for byte: a busy machine reorders them
 @pytest.mark.parametrize("name", SESSIONS)
 def test_a_session_at_a_terminal(lab: Lab, name: str) -> None:
     before, words, steps = SESSIONS[name]
